@@ -1,0 +1,1 @@
+"""The nouns of Holdfast: frozen, typed, without I/O."""

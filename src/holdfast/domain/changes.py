@@ -1,0 +1,157 @@
+"""What running work tells its hub, in the order it happens.
+
+The same JSON travels over the socket, stands in the journal and feeds live views. Values
+(inputs, prompts, answers) are indexes into the execution's `Texts`; `texts` carries the entries
+that are new with this change. Times are microseconds since the epoch, durations microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import orjson
+
+from .payload import Entry
+
+
+@dataclass(slots=True, kw_only=True)
+class StepStarted:
+    """A step began. `step` is its number within the execution, from 1, in order of starting."""
+
+    k: ClassVar[str] = "step.started"
+    step: int
+    parent: int | None
+    kind: str  # node, model, tool, retriever, router, parallel, graph, chain
+    operation: str
+    version: str | None
+    at: int
+    input: int | None = None
+    texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
+
+
+@dataclass(slots=True, kw_only=True)
+class StepFinished:
+    """A step ended."""
+
+    k: ClassVar[str] = "step.finished"
+    step: int
+    status: str  # StepStatus
+    at: int
+    duration_us: int
+    output: int | None = None
+    error: dict[str, Any] | None = None  # {"type", "message", "code"?}
+    error_phase: str | None = None  # validation, provider, parsing, node
+    skip_reason: str | None = None
+    texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
+
+
+@dataclass(slots=True, kw_only=True)
+class AttemptStarted:
+    """A model call is about to be made for a step."""
+
+    k: ClassVar[str] = "attempt.started"
+    step: int
+    n: int  # from 1
+    at: int
+    provider: str | None
+    model: str | None
+    parameters: dict[str, Any]
+    system: int | None  # prompt_system
+    user: int | None  # prompt_user: the newest user text
+    messages: int | None  # the whole list as it was sent
+    texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
+
+
+@dataclass(slots=True, kw_only=True)
+class AttemptFinished:
+    """The provider answered, failed, or the call was given up."""
+
+    k: ClassVar[str] = "attempt.finished"
+    step: int
+    n: int
+    status: str  # StepStatus
+    at: int
+    duration_us: int
+    first_token_us: int | None = None
+    request_id: str | None = None
+    finish_reason: str | None = None
+    http_status: int | None = None
+    model: str | None = None  # as the provider named it in its answer
+    answer: int | None = None  # raw_response
+    tokens_input: int | None = None  # all input, cached included
+    tokens_cached: int | None = None  # of the input: read from a cache
+    tokens_cache_write: int | None = None  # of the input: written to a cache
+    tokens_output: int | None = None  # all output, reasoning included
+    tokens_reasoning: int | None = None  # of the output
+    usage: str = "unknown"  # reported by the provider, estimated, or unknown
+    error: dict[str, Any] | None = None
+    error_class: str | None = None  # temporary, rate_limit, permanent, budget, unknown
+    texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
+
+
+@dataclass(slots=True, kw_only=True)
+class AttemptValidated:
+    """An attempt's answer was held against its schema."""
+
+    k: ClassVar[str] = "attempt.validated"
+    step: int
+    n: int
+    outcome: str  # valid, repaired, invalid
+    duration_us: int
+    errors: list[str] = field(default_factory=list[str])
+    credits: int = 0  # charged for an accepted answer
+
+
+@dataclass(slots=True, kw_only=True)
+class Finished:
+    """The execution ended; nothing follows."""
+
+    k: ClassVar[str] = "finished"
+    status: str  # ExecutionStatus
+    at: int
+    output: int | None = None
+    error: dict[str, Any] | None = None  # {"code", "message", "type"?, "step"?}
+    texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
+
+
+Change = StepStarted | StepFinished | AttemptStarted | AttemptFinished | AttemptValidated | Finished
+
+CHANGES: dict[str, type[Any]] = {
+    cls.k: cls
+    for cls in (
+        StepStarted,
+        StepFinished,
+        AttemptStarted,
+        AttemptFinished,
+        AttemptValidated,
+        Finished,
+    )
+}
+
+
+def write_change(change: Change) -> bytes:
+    """One JSON object: the fields and `k`, the kind."""
+    return b'{"k":"' + change.k.encode() + b'",' + orjson.dumps(change)[1:]
+
+
+def read_change(raw: bytes) -> Change:
+    """The inverse of `write_change`.
+
+    Raises:
+        ValueError: not a known kind of change or not its fields.
+    """
+    body: dict[str, Any] = orjson.loads(raw)
+    return change_from(body)
+
+
+def change_from(body: dict[str, Any]) -> Change:
+    """A change out of its decoded JSON object.
+
+    Raises:
+        ValueError: not a known kind of change or not its fields.
+    """
+    try:
+        return CHANGES[body.pop("k")](**body)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a change: {error}") from error

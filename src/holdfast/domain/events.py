@@ -1,0 +1,84 @@
+"""Events: what came in, and the right to run it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .status import EventStatus
+
+LOCAL_OWNER = "local"
+"""The principal of a hub without keys."""
+
+MAX_EVENT_BYTES = 1024 * 1024
+"""Largest request body an event may come in."""
+
+MAX_DEPTH = 100
+"""Deepest nesting of an event's data: JSON writers give up at 254."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event as it was checked at the door, before it is stored."""
+
+    id: str
+    owner_id: str
+    type: str  # CloudEvents `type`; the target pipeline's name unless `target` says otherwise
+    source: str  # CloudEvents `source`: who sent it (URI reference)
+    subject: str | None
+    target: str  # name of the pipeline
+    target_kind: str  # "pipeline"
+    data: bytes  # JSON, as it came (validated against the pipeline's schema)
+    idempotency_key: str | None  # unique per owner
+    body_hash: str  # hex digest of the canonical body, to tell a repeat from a conflict
+    priority: int  # higher runs first
+    traceparent: str | None  # W3C trace context
+    occurred_at: int | None  # CloudEvents `time`, microseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A stored event."""
+
+    id: str
+    owner_id: str
+    type: str
+    source: str
+    subject: str | None
+    target: str
+    target_kind: str
+    data: Any  # decoded JSON; None in lists, which do not load it
+    idempotency_key: str | None
+    body_hash: str
+    priority: int
+    status: EventStatus
+    deliveries: int  # how often it was handed to a worker
+    crashes: int  # how often its process died
+    available_at: int  # not claimed before
+    lease_owner: str | None  # boot id of the hub that runs it
+    lease_until: int | None
+    fence: int  # grows with every claim; a write with an older one changes nothing
+    cancel_requested_at: int | None
+    execution_id: str | None  # its newest execution
+    traceparent: str | None
+    occurred_at: int | None
+    received_at: int
+    finished_at: int | None
+    last_error: dict[str, Any] | None  # {"code", "message", …} of the newest failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The right to run one event now: its lease, its fence and the execution row made for it."""
+
+    event_id: str
+    owner_id: str
+    target: str
+    target_kind: str
+    data: bytes
+    traceparent: str | None
+    execution_id: str
+    fence: int
+    delivery: int  # 1 for the first
+    crashes: int
+    started_at: int

@@ -1,0 +1,136 @@
+"""Executions and what they leave behind: steps, attempts, texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from .status import ExecutionStatus, StepStatus
+
+PICO = 10**12
+"""Picodollars in a dollar: money is summed as integers and shown as Decimal."""
+
+
+def usd(pico: int | None) -> Decimal | None:
+    """Dollars out of picodollars; None (unknown) stays None."""
+    return None if pico is None else Decimal(pico).scaleb(-12)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over an execution's attempts; a sum of known parts only, see the two counters."""
+
+    tokens_input: int = 0
+    tokens_output: int = 0
+    tokens_cached: int = 0
+    tokens_reasoning: int = 0
+    cost_pico: int = 0  # picodollars
+    credits: int = 0
+    usage_unknown: int = 0  # attempts whose tokens nobody reported
+    cost_unknown: int = 0  # attempts without a known price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One run of a graph on one event."""
+
+    id: str
+    owner_id: str
+    event_id: str
+    kind: str  # pipeline
+    name: str
+    graph_version: str
+    code_version: str
+    delivery: int
+    parent_id: str | None  # fork or replay of
+    session_id: str | None
+    trace_id: str | None
+    status: ExecutionStatus
+    input: int | None  # payload index
+    output: int | None  # payload index
+    error: dict[str, Any] | None
+    started_at: int
+    finished_at: int | None
+    duration_us: int | None
+    steps_total: int
+    steps_succeeded: int
+    steps_skipped: int
+    steps_failed: int
+    totals: Totals
+    flags: dict[str, Any]  # suspicious, usage_unknown, …: what a reader should know at a glance
+    seq: int  # number of the last journalled change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One node, model call, tool call or routing decision; steps form a tree by `parent`."""
+
+    step: int  # number within the execution, from 1
+    parent: int | None
+    seq: int  # change number of its start
+    end_seq: int | None  # change number of its end
+    kind: str
+    operation: str
+    operation_version: str | None
+    status: StepStatus
+    skip_reason: str | None
+    input: int | None
+    output: int | None
+    error: dict[str, Any] | None
+    error_phase: str | None
+    started_at: int
+    duration_us: int | None
+    suspicious: list[str] | None  # reasons; None when nothing was found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a step's model call."""
+
+    step: int
+    n: int
+    seq: int
+    end_seq: int | None
+    status: StepStatus
+    provider: str | None
+    model: str | None
+    parameters: dict[str, Any]
+    prompt_system: int | None
+    prompt_user: int | None
+    messages: int | None
+    raw_response: int | None
+    started_at: int
+    duration_us: int | None
+    first_token_us: int | None
+    request_id: str | None
+    finish_reason: str | None
+    http_status: int | None
+    validation: str | None  # valid, repaired, invalid; None when nothing was to validate
+    validation_us: int | None
+    validation_errors: list[str] | None
+    tokens_input: int | None
+    tokens_cached: int | None
+    tokens_cache_write: int | None
+    tokens_output: int | None
+    tokens_reasoning: int | None
+    usage: str  # reported, estimated, unknown
+    cost_pico: int | None  # None: unknown
+    price_source: str | None
+    credits: int
+    error: dict[str, Any] | None
+    error_class: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Everything an execution leaves behind, ready to be stored in one transaction."""
+
+    execution: Execution
+    steps: tuple[Step, ...]
+    attempts: tuple[Attempt, ...]
+    entries: tuple[Any, ...]  # decoded payload entries, shared texts already as ["b", hash]
+    blobs: tuple[tuple[str, str], ...]  # (hash, text) of the shared texts used
+    lease_owner: str  # boot id that held the lease
+    fence: int
+    counts_as_crash: bool = True  # False when the hub died and not the work's own process

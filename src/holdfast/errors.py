@@ -1,0 +1,163 @@
+"""The error tree: every failure a caller can meet has a stable code, a message and what to do next.
+
+HoldfastError
+├── InvalidInput            invalid_input         the caller sent something we refuse
+│   ├── UnknownPipeline     unknown_pipeline      no loaded app declares that name
+│   └── IdempotencyConflict idempotency_conflict  the key was used with another body
+├── NotFound                not_found             no such thing, or not yours
+├── IllegalMove             illegal_move          the status does not allow the verb
+├── DeclarationError        bad_declaration       a pipeline is wired wrongly; names the node
+├── AppError                app_failed            an app module could not be loaded
+├── SettingsError           bad_setting           a setting is wrong; names it
+├── StoreError              store_failed          the database refused or is away
+│   ├── StoreLocked         store_locked          another hub holds the SQLite file
+│   └── StoreOutdated       store_outdated        the schema is older or newer than the code
+├── ModelError              model_failed          a model call failed; carries its class
+│   └── AnswerInvalid       answer_invalid        no try produced a valid structured answer
+├── RunnerLost              runner_lost           the process that ran the work died
+├── PortError               port_failed           the hub could not answer a running step
+└── HubUnreachable          hub_unreachable       no hub answers at that address
+
+Lower rooms know nothing of HTTP: `api` maps these classes to status codes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class HoldfastError(Exception):
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        code: stable snake_case identifier, safe to match on.
+        message: what is wrong, in one sentence that names the thing.
+        hint: what to do next, or an empty string.
+        fields: offending fields, each `{"field", "expected", "got"}`; empty when not about input.
+    """
+
+    code: ClassVar[str] = "holdfast_error"
+
+    def __init__(
+        self, message: str, *, hint: str = "", fields: list[dict[str, Any]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.fields = fields or []
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class InvalidInput(HoldfastError):
+    """The caller sent something we refuse; `fields` names each place."""
+
+    code = "invalid_input"
+
+
+class UnknownPipeline(InvalidInput):
+    """No loaded app declares a pipeline of that name."""
+
+    code = "unknown_pipeline"
+
+
+class IdempotencyConflict(InvalidInput):
+    """The idempotency key was used before with another body."""
+
+    code = "idempotency_conflict"
+
+
+class NotFound(HoldfastError):
+    """No such thing, or it belongs to somebody else; the two are not told apart."""
+
+    code = "not_found"
+
+
+class IllegalMove(HoldfastError):
+    """The thing's status does not allow what was asked."""
+
+    code = "illegal_move"
+
+
+class DeclarationError(HoldfastError):
+    """A pipeline is declared wrongly; the message names pipeline and node."""
+
+    code = "bad_declaration"
+
+
+class AppError(HoldfastError):
+    """An app module could not be imported or declares something unusable."""
+
+    code = "app_failed"
+
+
+class SettingsError(HoldfastError):
+    """A setting has a wrong value; the message names the variable."""
+
+    code = "bad_setting"
+
+
+class StoreError(HoldfastError):
+    """The database refused a statement or cannot be reached."""
+
+    code = "store_failed"
+
+
+class StoreLocked(StoreError):
+    """Another hub holds the lock of this SQLite file."""
+
+    code = "store_locked"
+
+
+class StoreOutdated(StoreError):
+    """The schema does not match the code; run `holdfast db upgrade`."""
+
+    code = "store_outdated"
+
+
+class ModelError(HoldfastError):
+    """A model call failed.
+
+    Attributes:
+        error_class: `temporary`, `rate_limit`, `permanent`, `budget` or `unknown`.
+        http_status: the provider's status, when there was an answer.
+    """
+
+    code = "model_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_class: str = "unknown",
+        http_status: int | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.error_class = error_class
+        self.http_status = http_status
+
+
+class AnswerInvalid(ModelError):
+    """No try within the limit produced an answer that fits the schema."""
+
+    code = "answer_invalid"
+
+
+class RunnerLost(HoldfastError):
+    """The process that ran the work died."""
+
+    code = "runner_lost"
+
+
+class PortError(HoldfastError):
+    """The hub could not answer what a running step asked, or not in time."""
+
+    code = "port_failed"
+
+
+class HubUnreachable(HoldfastError):
+    """No hub answers at the address."""
+
+    code = "hub_unreachable"
