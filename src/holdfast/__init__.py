@@ -1,0 +1,38 @@
+"""Holdfast runs LLM pipelines and agents and keeps everything they did."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.pipelines.context import RunContext, current_run
+    from holdfast.pipelines.graph import Graph
+    from holdfast.pipelines.nodes import Skip
+    from holdfast.pipelines.pipeline import END, Pipeline
+    from holdfast.pipelines.state import State
+
+_HOMES = {
+    "END": "holdfast.pipelines.pipeline",
+    "Graph": "holdfast.pipelines.graph",
+    "Pipeline": "holdfast.pipelines.pipeline",
+    "RunContext": "holdfast.pipelines.context",
+    "Skip": "holdfast.pipelines.nodes",
+    "State": "holdfast.pipelines.state",
+    "current_run": "holdfast.pipelines.context",
+}
+
+__all__ = ["END", "Graph", "Pipeline", "RunContext", "Skip", "State", "current_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562), so that `import holdfast` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

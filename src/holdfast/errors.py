@@ -8,6 +8,10 @@ HoldfastError
 ├── IllegalMove             illegal_move          the status does not allow the verb
 ├── DeclarationError        bad_declaration       a pipeline is wired wrongly; names the node
 ├── AppError                app_failed            an app module could not be loaded
+├── NoResult                no_result             a node's result was asked for that is not there
+├── PromptError             bad_prompt            a prompt cannot be rendered with what the run has
+├── BranchesFailed          branches_failed       branches of a parallel group failed; names them
+├── OutsideRun              outside_run           the current run was asked for where none is
 ├── SettingsError           bad_setting           a setting is wrong; names it
 ├── StoreError              store_failed          the database refused or is away
 │   ├── StoreLocked         store_locked          another hub holds the SQLite file
@@ -90,6 +94,40 @@ class AppError(HoldfastError):
     """An app module could not be imported or declares something unusable."""
 
     code = "app_failed"
+
+
+class NoResult(HoldfastError, AttributeError, KeyError):
+    """A node's result was asked for, but the node did not run or failed."""
+
+    code = "no_result"
+
+
+class PromptError(HoldfastError):
+    """A prompt cannot be rendered with what the run has so far."""
+
+    code = "bad_prompt"
+
+
+class BranchesFailed(HoldfastError):
+    """Branches of a parallel group failed; the cause is a group of their own errors.
+
+    Attributes:
+        failed: names of the branches that failed.
+        succeeded: names of those that did not.
+    """
+
+    code = "branches_failed"
+
+    def __init__(self, message: str, *, failed: list[str], succeeded: list[str]) -> None:
+        super().__init__(message)
+        self.failed = failed
+        self.succeeded = succeeded
+
+
+class OutsideRun(HoldfastError):
+    """The current run was asked for where nothing runs."""
+
+    code = "outside_run"
 
 
 class SettingsError(HoldfastError):

@@ -56,7 +56,7 @@ class AttemptStarted:
     at: int
     provider: str | None
     model: str | None
-    parameters: dict[str, Any]
+    parameters: dict[str, Any]  # a large value as {"$": index}
     system: int | None  # prompt_system
     user: int | None  # prompt_user: the newest user text
     messages: int | None  # the whole list as it was sent
@@ -101,6 +101,7 @@ class AttemptValidated:
     duration_us: int
     errors: list[str] = field(default_factory=list[str])
     credits: int = 0  # charged for an accepted answer
+    texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,6 +113,7 @@ class Finished:
     at: int
     output: int | None = None
     error: dict[str, Any] | None = None  # {"code", "message", "type"?, "step"?}
+    faults: list[str] = field(default_factory=list[str])  # where recording itself went wrong
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
 

@@ -95,7 +95,7 @@ class Attempt:
     status: StepStatus
     provider: str | None
     model: str | None
-    parameters: dict[str, Any]
+    parameters: dict[str, Any]  # a large value as {"$": payload index}
     prompt_system: int | None
     prompt_user: int | None
     messages: int | None

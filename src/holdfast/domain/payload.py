@@ -119,12 +119,16 @@ class Texts:
         """Keep a text that many executions share (a system prompt, a tool's schema)."""
         return self._keep(b'["s",' + encode(text) + b"]")
 
-    def add_messages(self, messages: Sequence[Any]) -> int:
-        """Keep a model call's message list as what it adds to an earlier one.
+    def add_object(self, plain: Mapping[str, Any], pointed: Mapping[str, int]) -> int:
+        """Keep an object some of whose members were kept before and are given by index."""
+        return self._keep(encode(["d", {**plain, **pointed}, list(pointed)]))
 
-        Finds the longest list kept before that this one begins with.
+    def add_growing_list(self, items: list[int]) -> int:
+        """Keep a list of indexes as what it adds to an earlier one it begins with.
+
+        A model call's messages are the previous call's plus a few: kept so, a conversation of n
+        turns costs n entries and not n squared.
         """
-        items = [self.add(message, 1) for message in messages]
         best: tuple[int, list[int]] | None = None
         for index, known in reversed(self._lists):
             if (best is None or len(known) > len(best[1])) and items[: len(known)] == known:
@@ -132,10 +136,9 @@ class Texts:
         if best is not None and len(best[1]) == len(items):
             return best[0]
         if best is not None and len(best[1]) > 1:
-            tail = items[len(best[1]) :]
-            index = self._keep(b'["p",' + orjson.dumps(best[0]) + b"," + orjson.dumps(tail) + b"]")
+            index = self._keep(encode(["p", best[0], items[len(best[1]) :]]))
         else:
-            index = self._keep(b'["l",' + orjson.dumps(items) + b"]")
+            index = self._keep(encode(["l", items]))
         self._lists.append((index, items))
         return index
 

@@ -1,0 +1,1 @@
+"""Support triage: e-mails in, answers or decisions out."""

@@ -1,0 +1,261 @@
+"""The only place where parts are wired: a hub out of settings, `serve` and `connect`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from holdfast.bus import MemoryBus
+from holdfast.domain.ids import new_id
+from holdfast.errors import SettingsError
+from holdfast.hub import Hub, HubOptions
+from holdfast.hub.worker import Employer, Worker
+from holdfast.journal import Journal
+from holdfast.journal.running import Assessor
+from holdfast.llm.checks import suspicious
+from holdfast.llm.prices import Prices
+from holdfast.operations.kit import Kit
+from holdfast.operations.wait import EndedEvents
+from holdfast.pipelines.registry import Registry
+from holdfast.settings import Settings
+from holdfast.store import migrations
+from holdfast.store.registry import open_store
+from holdfast.telemetry import Metrics, configure_logging
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from holdfast.client import Client
+
+
+@dataclass(slots=True)
+class Parts:
+    """A running hub and what its doors need."""
+
+    settings: Settings
+    kit: Kit
+    hub: Hub
+    ended: EndedEvents
+
+    def not_ready(self) -> list[str]:
+        """Why the hub cannot work now; empty when it can."""
+        reasons: list[str] = []
+        if self.hub.crew.error is not None:
+            reasons.append(self.hub.crew.error)
+        elif not self.hub.crew.ready:
+            reasons.append("no runner is ready yet")
+        return reasons
+
+
+@asynccontextmanager
+async def run_hub(settings: Settings, *, in_process: bool = False) -> AsyncGenerator[Parts]:
+    """A hub from the settings, stopped cleanly at the end.
+
+    Args:
+        settings: see `settings.Settings`.
+        in_process: run graphs in this process instead of in runners (tests, notebooks).
+
+    Raises:
+        StoreLocked: another hub works on the same SQLite file.
+        StoreOutdated: the schema does not fit; run `holdfast db upgrade`.
+        SettingsError: a model alias is wrong.
+    """
+    models = settings.model_configs()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        store = await asyncio.to_thread(open_store, settings.store_url, home=settings.home)
+        stack.push_async_callback(store.close)
+        boot_id = new_id()
+        metrics = Metrics()
+        journal = Journal(
+            settings.home / "journal",
+            boot_id,
+            Assessor(price=Prices().price, suspicious=suspicious),
+            metrics,
+        )
+        stack.callback(journal.close)
+        kit = Kit(
+            store=store,
+            registry=Registry.load(settings.apps),
+            journal=journal,
+            bus=MemoryBus(),
+            metrics=metrics,
+            boot_id=boot_id,
+        )
+        ended = EndedEvents(kit)
+        stack.callback(ended.close)
+        hub = Hub(
+            kit,
+            HubOptions(
+                runners=1 if in_process else settings.runners,
+                default_deadline_s=settings.deadline,
+                stop_grace_s=settings.stop_grace,
+            ),
+            hire=_hire(settings, kit, models, in_process=in_process),
+        )
+        await hub.start()
+        stack.push_async_callback(hub.close)
+        yield Parts(settings, kit, hub, ended)
+
+
+def _hire(
+    settings: Settings, kit: Kit, models: dict[str, Any], *, in_process: bool
+) -> Callable[[str, Employer], Worker]:
+    if in_process:
+        from holdfast.hub.local_worker import LocalWorker
+
+        def local(name: str, employer: Employer) -> Worker:  # noqa: ARG001
+            return LocalWorker(
+                employer, slots=settings.runner_slots, registry=kit.registry, models=models
+            )
+
+        return local
+
+    from holdfast.hub.process_worker import ProcessWorker, RunnerOptions
+
+    options = RunnerOptions(
+        apps=settings.apps,
+        models=models,
+        environment=settings.runner_environment(),
+        slots=settings.runner_slots,
+        log_level=settings.log_level,
+        log_form=settings.log_form,
+    )
+    return lambda name, employer: ProcessWorker(name, employer, options)
+
+
+def make_api(parts: Parts) -> FastAPI:
+    """The HTTP doors of a running hub."""
+    from holdfast.api import ApiParts, create_api
+
+    return create_api(
+        ApiParts(
+            kit=parts.kit,
+            ended=parts.ended,
+            not_ready=parts.not_ready,
+            version=version("holdfast"),
+            host=parts.settings.host,
+        )
+    )
+
+
+async def serve(
+    settings: Settings, *, on_started: Callable[[Parts, str], None] = lambda _parts, _url: None
+) -> None:
+    """Run a hub with its HTTP doors until SIGINT or SIGTERM.
+
+    Args:
+        settings: see `settings.Settings`.
+        on_started: called with the hub and its address when it takes requests.
+
+    Raises:
+        SettingsError: the port is taken.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Tells when it takes requests, and leaves the signals to us."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_started(parts, url)
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Generator[None]:
+            yield
+
+    configure_logging(settings.log_level, form=settings.log_form)
+    with contextlib.closing(_bind(settings)) as sock, _signals() as stop:
+        url = settings.model_copy(update={"port": sock.getsockname()[1]}).url
+        async with run_hub(settings) as parts:
+            server = Server(
+                uvicorn.Config(
+                    make_api(parts),
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    timeout_graceful_shutdown=max(1, int(settings.stop_grace)),
+                )
+            )
+            serving = asyncio.create_task(server.serve(sockets=[sock]))
+            asked = asyncio.create_task(stop.wait())
+            await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            server.should_exit = True
+            await serving
+
+
+@contextlib.contextmanager
+def _signals() -> Generator[asyncio.Event]:
+    """An event set by the first SIGINT or SIGTERM; a second one ends the process at once.
+
+    Ending at once is safe: what was accepted is committed, what runs is in the journal.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stopped() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((settings.host, settings.port))
+    except OSError as error:
+        sock.close()
+        raise SettingsError(
+            f"HOLDFAST_PORT: cannot listen on {settings.host}:{settings.port} ({error.strerror})",
+            hint="another program, perhaps another hub, uses it; choose another port",
+        ) from error
+    return sock
+
+
+@asynccontextmanager
+async def connect(settings: Settings | None = None, **overrides: Any) -> AsyncGenerator[Client]:
+    """A hub inside this process, and a client of it: for notebooks, scripts and tests.
+
+    ```python
+    async with holdfast.connect(apps=["my_app"]) as client:
+        done = await client.submit("my.pipeline", {"text": "…"}, wait=10)
+    ```
+
+    Args:
+        settings: default: from the environment.
+        **overrides: settings by field name.
+
+    Raises:
+        StoreLocked: a hub runs on the same SQLite file; use `holdfast.Client` to talk to it.
+    """
+    import httpx
+
+    from holdfast import settings as settings_module
+    from holdfast.client import Client
+
+    if settings is None:
+        settings = settings_module.load(overrides)
+    await asyncio.to_thread(migrations.upgrade, settings.store_url)
+    async with run_hub(settings, in_process=True) as parts:
+        transport = httpx.ASGITransport(app=make_api(parts))
+        async with Client(settings.url, transport=transport) as client:
+            yield client

@@ -1,0 +1,232 @@
+"""The engine: runs graphs, many at once in one loop, and ends each with exactly one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import orjson
+from langchain_core.runnables import RunnableConfig
+
+from holdfast.domain.payload import Texts, encode
+from holdfast.domain.status import ExecutionStatus
+from holdfast.errors import HoldfastError
+from holdfast.llm.factory import Models
+from holdfast.pipelines.base import Declaration
+from holdfast.pipelines.context import RunContext, running
+from holdfast.pipelines.registry import Registry
+from holdfast.ports import Ports, RecordSink, RunSpec
+from holdfast.recording import Collector, RecordingHandler
+from holdfast.recording.collector import describe_error
+from holdfast.telemetry import logger
+
+from .threads import ExecutionThreads, running_execution
+
+log = logger("engine")
+
+CANCEL_GRACE_S = 2.0
+"""How long a cancelled run may take to stop before its code is called abandoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an execution ended."""
+
+    status: ExecutionStatus
+    output: Any = None
+    error: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class _Running:
+    """One execution that has not ended."""
+
+    spec: RunSpec
+    collector: Collector
+    task: asyncio.Task[Outcome] | None = None
+    deadline: asyncio.TimerHandle | None = None
+    grace: asyncio.TimerHandle | None = None
+    stopped: Outcome | None = None  # why it was told to stop; decides the outcome from then on
+
+
+class Engine:
+    """Runs executions in the present event loop.
+
+    Args:
+        registry: the graphs that can be run, by name.
+        models: the chat models their nodes may use.
+        sink: takes what happens.
+        ports: the services of the hub.
+        threads: where sync code runs; also to be set as the loop's default executor.
+        on_end: called in the loop after the last change of an execution, with its id.
+        on_abandoned: called when code was left running that could not be stopped.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        models: Models,
+        sink: RecordSink,
+        ports: Ports,
+        threads: ExecutionThreads,
+        on_end: Callable[[str], None] = lambda _: None,
+        on_abandoned: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._registry = registry
+        self._models = models
+        self._sink = sink
+        self._ports = ports
+        self._threads = threads
+        self._on_end = on_end
+        self._on_abandoned = on_abandoned
+        self._running: dict[str, _Running] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """Executions that have not ended."""
+        return len(self._running)
+
+    def start(self, spec: RunSpec) -> None:
+        """Begin an execution; its end is told to the sink and then to `on_end`."""
+        x = _Running(spec, Collector(spec.execution_id, self._sink))
+        self._running[spec.execution_id] = x
+        self._idle.clear()
+        x.task = asyncio.create_task(self._run(x), name=f"execution {spec.execution_id}")
+        x.task.add_done_callback(lambda task: self._task_done(x, task))
+        if spec.deadline_s is not None:
+            x.deadline = asyncio.get_running_loop().call_later(
+                spec.deadline_s, self._stop, x, _timed_out(spec)
+            )
+
+    def cancel(self, execution_id: str) -> bool:
+        """Ask a run to stop; False when it is not (or no longer) running here."""
+        x = self._running.get(execution_id)
+        if x is None:
+            return False
+        self._stop(x, Outcome(ExecutionStatus.CANCELLED))
+        return True
+
+    async def drain(self) -> None:
+        """Wait until everything started here has ended."""
+        await self._idle.wait()
+
+    def _stop(self, x: _Running, outcome: Outcome) -> None:
+        if x.stopped is not None or x.task is None:
+            return
+        x.stopped = outcome
+        x.task.cancel()
+        # Code that swallows the cancellation must not hold the outcome back.
+        x.grace = asyncio.get_running_loop().call_later(
+            CANCEL_GRACE_S, partial(self._end, x, outcome, abandoned=True)
+        )
+
+    def _task_done(self, x: _Running, task: asyncio.Task[Outcome]) -> None:
+        if x.stopped is not None:
+            abandoned = self._threads.active(x.spec.execution_id) > 0
+            self._end(x, x.stopped, abandoned=abandoned)
+        elif task.cancelled():
+            self._end(x, Outcome(ExecutionStatus.CANCELLED))
+        else:
+            self._end(x, task.result())
+
+    def _end(self, x: _Running, outcome: Outcome, *, abandoned: bool = False) -> None:
+        """Finish the record of an execution, once."""
+        if self._running.pop(x.spec.execution_id, None) is None:
+            return
+        for timer in (x.deadline, x.grace):
+            if timer is not None:
+                timer.cancel()
+        if abandoned:
+            self._on_abandoned(x.spec.execution_id)
+        x.collector.finish(
+            outcome.status, output=outcome.output, error=outcome.error, abandoned=abandoned
+        )
+        self._on_end(x.spec.execution_id)
+        if not self._running:
+            self._idle.set()
+
+    async def _run(self, x: _Running) -> Outcome:
+        """Run the graph on the event; every failure becomes an outcome."""
+        running_execution.set(x.spec.execution_id)
+        try:
+            declaration = self._registry.get(x.spec.name)
+            event = declaration.validate(orjson.loads(x.spec.data))
+            x.collector.texts = Texts(*_event_forms(event, x.spec.data))
+            return await self._run_graph(x, declaration, event)
+        except Exception as error:  # user code may raise anything; it is recorded
+            if not isinstance(error, HoldfastError):
+                log.debug("execution.failed", execution_id=x.spec.execution_id, exc_info=error)
+            return Outcome(ExecutionStatus.FAILED, error=_error_of(error))
+
+    async def _run_graph(self, x: _Running, declaration: Declaration, event: Any) -> Outcome:
+        context = RunContext(
+            execution_id=x.spec.execution_id,
+            event_id=x.spec.event_id,
+            owner_id=x.spec.owner_id,
+            delivery=x.spec.delivery,
+            models=self._models,
+            ports=self._ports,
+            threads=self._threads,
+        )
+        config: RunnableConfig = {
+            "callbacks": [RecordingHandler(x.collector)],
+            "configurable": {"thread_id": x.spec.event_id},
+        }
+        with running(context):
+            final: Any = await declaration.graph().ainvoke(declaration.initial(event), config)
+        interrupts: Any = final.get("__interrupt__") if isinstance(final, dict) else None
+        if interrupts:
+            return _interrupted(interrupts)
+        output = declaration.result(final)
+        failures = declaration.failures(final)
+        if not failures:
+            return Outcome(ExecutionStatus.SUCCEEDED, output=output)
+        error = {
+            "code": "steps_failed",
+            "message": f"{len(failures)} step(s) failed and were allowed to",
+            "failures": failures,
+        }
+        return Outcome(ExecutionStatus.PARTIAL, output=output, error=error)
+
+
+def _timed_out(spec: RunSpec) -> Outcome:
+    message = f"{spec.name} did not finish within {spec.deadline_s:g} s"
+    return Outcome(
+        ExecutionStatus.TIMED_OUT, error={"code": "deadline_exceeded", "message": message}
+    )
+
+
+def _interrupted(interrupts: Any) -> Outcome:
+    asked = [encode(getattr(one, "value", one)).decode()[:500] for one in interrupts]
+    return Outcome(
+        ExecutionStatus.FAILED,
+        error={
+            "code": "interrupted",
+            "message": "the graph called interrupt(), and waiting for an answer is not supported "
+            f"yet; it asked: {'; '.join(asked)}",
+        },
+    )
+
+
+def _error_of(error: BaseException) -> dict[str, Any]:
+    described = describe_error(error)
+    described.setdefault("code", "step_failed")
+    return described
+
+
+def _event_forms(event: Any, data: bytes) -> tuple[bytes, ...]:
+    """JSON spellings under which the event may appear in a step's input.
+
+    The validated event stands for the stored data only when it says the same: defaults that the
+    schema filled in make it another value.
+    """
+    spelled = encode(event)
+    if spelled != data and orjson.loads(spelled) == orjson.loads(data):
+        return (data, spelled)
+    return (data,)

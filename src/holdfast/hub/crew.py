@@ -1,0 +1,108 @@
+"""The crew: keeps the wanted number of workers alive, replaces the dead, gives up visibly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import Any
+
+from holdfast.telemetry import Metrics, logger
+
+from .worker import Worker, WorkerState
+
+log = logger("hub")
+
+BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses before the further starts of a runner that died before it was ready."""
+
+MAX_FAILED_STARTS = len(BACKOFF_S)
+"""After so many starts in a row that never became ready a place stays empty and the hub unready."""
+
+
+class Crew:
+    """Supervises the workers of a hub.
+
+    Args:
+        size: how many workers there are to be.
+        hire: makes a new worker with the given name.
+        metrics: counts starts and deaths.
+    """
+
+    def __init__(self, *, size: int, hire: Callable[[str], Worker], metrics: Metrics) -> None:
+        self.workers: list[Worker] = []
+        self.error: str | None = None
+        self._size = size
+        self._hire = hire
+        self._metrics = metrics
+        self._numbers = count(1)
+        self._failed_starts = 0
+        self._closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._all_gone = asyncio.Event()
+        metrics.describe("holdfast_runner_starts_total", "counter", "Runner processes started.")
+        metrics.describe("holdfast_runner_deaths_total", "counter", "Runner processes that died.")
+
+    @property
+    def ready(self) -> bool:
+        """Whether somebody takes work."""
+        return any(worker.state is WorkerState.READY for worker in self.workers)
+
+    async def start(self) -> None:
+        """Start all workers; they report ready on their own."""
+        await asyncio.gather(*(self._start_one() for _ in range(self._size)))
+
+    def became_ready(self) -> None:
+        """A worker reported ready: earlier failures are forgotten."""
+        self._failed_starts = 0
+        self.error = None
+
+    def is_gone(self, worker: Worker, *, was_ready: bool, died: bool) -> None:
+        """A worker has ended: replace it unless the crew is closing."""
+        self.workers = [one for one in self.workers if one is not worker]
+        if died:
+            self._metrics.add("holdfast_runner_deaths_total")
+        if self._closing:
+            if not self.workers:
+                self._all_gone.set()
+            return
+        pause = 0.0
+        if not was_ready:
+            self._failed_starts += 1
+            if self._failed_starts >= MAX_FAILED_STARTS:
+                self.error = f"runners died {self._failed_starts} times before they were ready"
+                log.error("hub.runners_given_up", starts=self._failed_starts)
+                return
+            pause = BACKOFF_S[self._failed_starts]
+        self._later(self._start_after(pause))
+
+    async def close(self, grace_s: float) -> None:
+        """Retire all workers; those that do not leave within the grace are killed."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        if not self.workers:
+            return
+        for worker in list(self.workers):
+            worker.retire()
+        try:
+            await asyncio.wait_for(self._all_gone.wait(), grace_s)
+        except TimeoutError:
+            log.warning("hub.grace_over", seconds=grace_s)
+        await asyncio.gather(*(worker.kill() for worker in list(self.workers)))
+
+    async def _start_after(self, pause: float) -> None:
+        if pause:
+            await asyncio.sleep(pause)
+        await self._start_one()
+
+    async def _start_one(self) -> None:
+        worker = self._hire(f"runner-{next(self._numbers)}")
+        self.workers.append(worker)
+        self._metrics.add("holdfast_runner_starts_total")
+        await worker.start()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

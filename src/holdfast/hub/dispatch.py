@@ -1,0 +1,207 @@
+"""The dispatcher: claims runnable events and gives each to a worker with a free slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from holdfast.bus import Notice
+from holdfast.bus.base import QUEUED
+from holdfast.domain.events import Claimed
+from holdfast.domain.ids import MICROS
+from holdfast.domain.status import MAX_CRASHES
+from holdfast.errors import StoreError
+from holdfast.journal.running import Start
+from holdfast.operations.kit import Kit
+from holdfast.ports import RunSpec
+from holdfast.store.commands import Claim
+from holdfast.telemetry import logger
+
+from .crew import Crew
+from .worker import Worker
+
+log = logger("hub")
+
+CLAIM_AT_MOST = 32
+"""Events claimed in one statement."""
+
+SWEEP_S = 5.0
+"""How long a lost doorbell can delay an event."""
+
+LEASE_S = 15.0
+"""How long an event stays with a hub that is not heard of."""
+
+
+class Dispatcher:
+    """Claims when a slot is free and something may be queued.
+
+    Args:
+        kit: the hub's parts.
+        crew: who runs.
+        default_deadline_s: deadline of pipelines that name none; None for no limit.
+    """
+
+    def __init__(self, kit: Kit, crew: Crew, *, default_deadline_s: float | None) -> None:
+        self._kit = kit
+        self._crew = crew
+        self._default_deadline_s = default_deadline_s
+        self._bell = asyncio.Event()
+        self._bell.set()
+        self._suspects: deque[Claimed] = deque()
+        self._claiming = False
+        self._cancelled_early: set[str] = set()
+        self._versions = kit.registry.versions()
+        self._stop_listening: Callable[[], None] = kit.bus.listen(QUEUED, self._rung)
+        self._task: asyncio.Task[None] | None = None
+        kit.metrics.describe("holdfast_claims_total", "counter", "Events claimed.")
+
+    def start(self) -> None:
+        """Begin to claim."""
+        self._task = asyncio.create_task(self._loop(), name="dispatcher")
+
+    async def close(self) -> None:
+        """Claim nothing more."""
+        self._stop_listening()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def ring(self) -> None:
+        """A slot became free or something may be runnable."""
+        self._bell.set()
+
+    def ended(self, worker: Worker) -> None:
+        """A slot of `worker` became free."""
+        if worker.reserved and not worker.in_flight:
+            worker.reserved = False
+            self._place_suspect()
+        self.ring()
+
+    def withdraw(self, execution_id: str) -> bool:
+        """Take back an execution that no worker has yet; False when one has, or will have.
+
+        A cancel may arrive between the commit of a claim and the moment the loop hears of it:
+        such an execution is cancelled as soon as it is handed over.
+        """
+        waiting = deque(one for one in self._suspects if one.execution_id != execution_id)
+        withdrawn = len(waiting) < len(self._suspects)
+        self._suspects = waiting
+        if not withdrawn and self._claiming:
+            self._cancelled_early.add(execution_id)
+        return withdrawn
+
+    def place_waiting(self) -> None:
+        """A worker came or went: see to the suspects again."""
+        self._place_suspect()
+        self.ring()
+
+    def _rung(self, notice: Notice) -> None:  # noqa: ARG002
+        self._bell.set()
+
+    async def _loop(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(SWEEP_S):
+                    await self._bell.wait()
+            except TimeoutError:
+                pass  # the sweep: a bell may have been lost
+            self._bell.clear()
+            try:
+                await self._claim_all()
+            except StoreError as error:
+                log.error("hub.claim_failed", error=str(error))
+                await asyncio.sleep(1.0)
+                self._bell.set()
+
+    async def _claim_all(self) -> None:
+        """Claim until nothing is left or the slots are taken."""
+        while self._versions:
+            free = sum(worker.free for worker in self._crew.workers if not worker.reserved)
+            slots = sum(worker.slots for worker in self._crew.workers)
+            # Under load wait for a quarter of the slots: claims are cheaper in groups.
+            if free == 0 or (free < slots // 4 and free < CLAIM_AT_MOST):
+                return
+            limit = min(free, CLAIM_AT_MOST)
+            claimed = await self._claim(limit)
+            if len(claimed) < limit:
+                return
+
+    async def _claim(self, limit: int) -> list[Claimed]:
+        self._claiming = True
+        try:
+            claimed = await self._kit.store.write(
+                Claim(
+                    limit=limit,
+                    lease_owner=self._kit.boot_id,
+                    lease_us=int(LEASE_S * MICROS),
+                    versions=self._versions,
+                )
+            )
+            for one in claimed:
+                self._begin(one)
+        finally:
+            self._claiming = False
+            self._cancelled_early.clear()
+        self._kit.metrics.add("holdfast_claims_total", len(claimed))
+        return claimed
+
+    def _begin(self, claimed: Claimed) -> None:
+        graph_version, code_version = self._versions[claimed.target]
+        self._kit.journal.begin(
+            Start(
+                claimed=claimed,
+                lease_owner=self._kit.boot_id,
+                graph_version=graph_version,
+                code_version=code_version,
+            )
+        )
+        if claimed.crashes >= MAX_CRASHES - 1:
+            # One crash from being set aside: run it alone, so that if it is the poison it takes
+            # nobody along, and if it is not, nobody takes it along.
+            self._suspects.append(claimed)
+            self._place_suspect()
+        else:
+            self._assign(claimed)
+
+    def _assign(self, claimed: Claimed) -> None:
+        workers = [worker for worker in self._crew.workers if not worker.reserved]
+        worker = max(workers, key=lambda one: one.free, default=None)
+        if worker is None or worker.free <= 0:
+            # Its worker went between claim and now; the next one to be free takes it.
+            self._suspects.append(claimed)
+            return
+        self._run(worker, claimed)
+
+    def _place_suspect(self) -> None:
+        if not self._suspects:
+            return
+        ready = [worker for worker in self._crew.workers if worker.free > 0]
+        if not ready:
+            return
+        if any(worker.reserved for worker in ready):
+            worker = next(worker for worker in ready if worker.reserved)
+        else:
+            worker = min(ready, key=lambda one: len(one.in_flight))
+            worker.reserved = True
+        if not worker.in_flight:
+            self._run(worker, self._suspects.popleft())
+
+    def _run(self, worker: Worker, claimed: Claimed) -> None:
+        deadline = self._kit.registry.get(claimed.target).deadline or self._default_deadline_s
+        worker.run(
+            RunSpec(
+                execution_id=claimed.execution_id,
+                event_id=claimed.event_id,
+                owner_id=claimed.owner_id,
+                kind=claimed.target_kind,
+                name=claimed.target,
+                version=self._versions[claimed.target][0],
+                data=claimed.data,
+                delivery=claimed.delivery,
+                deadline_s=deadline,
+                traceparent=claimed.traceparent,
+            )
+        )
+        if claimed.execution_id in self._cancelled_early:
+            worker.cancel(claimed.execution_id)

@@ -1,0 +1,165 @@
+"""The hub itself: the parts of this room put together, from recovery to a clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.bus import Notice
+from holdfast.bus.base import CANCEL
+from holdfast.domain.status import ExecutionStatus
+from holdfast.errors import PortError
+from holdfast.operations.kit import Kit
+from holdfast.operations.submit import submit
+from holdfast.telemetry import logger
+
+from .crew import Crew
+from .dispatch import Dispatcher
+from .ending import Endings
+from .leases import LeaseKeeper
+from .recovery import recover
+from .worker import Employer, Worker
+
+log = logger("hub")
+
+RUNNER_LOST = "runner_lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubOptions:
+    """How a hub works."""
+
+    runners: int  # worker processes
+    default_deadline_s: float | None = None
+    stop_grace_s: float = 10.0
+
+
+class Hub:
+    """Runs what is queued, from `start` to `close`.
+
+    Args:
+        kit: the hub's parts.
+        options: see `HubOptions`.
+        hire: makes a worker that reports to the given employer.
+    """
+
+    def __init__(
+        self, kit: Kit, options: HubOptions, *, hire: Callable[[str, Employer], Worker]
+    ) -> None:
+        self.kit = kit
+        self._options = options
+        self._endings = Endings(kit)
+        self.crew = Crew(
+            size=options.runners, hire=lambda name: hire(name, self), metrics=kit.metrics
+        )
+        self._dispatcher = Dispatcher(kit, self.crew, default_deadline_s=options.default_deadline_s)
+        self._leases = LeaseKeeper(kit, self._cancel)
+        self._was_ready: set[str] = set()
+        self._closing = False
+        self._ready = asyncio.Event()
+        self._stop_listening = kit.bus.listen(CANCEL, self._cancel_asked)
+        kit.metrics.describe("holdfast_running", "gauge", "Executions under way.")
+
+    async def start(self) -> None:
+        """Take in what a dead boot left, then start workers and claims."""
+        await recover(self.kit, self._endings)
+        await self.crew.start()
+        self._dispatcher.start()
+        self._leases.start()
+
+    async def ready(self) -> None:
+        """Wait until a worker takes work."""
+        await self._ready.wait()
+
+    async def close(self) -> None:
+        """Stop claiming, let work end within the grace, hand the rest back."""
+        self._closing = True
+        self._stop_listening()
+        await self._dispatcher.close()
+        await self.crew.close(self._options.stop_grace_s)
+        await self._leases.close()
+        for running in self.kit.journal.all():
+            if running.finished is None:  # claimed, but no worker ever had it
+                self._crash(running.id, "the hub stopped before it could start", counts=False)
+        await self._endings.drain()
+
+    # -- Employer --------------------------------------------------------------------------
+
+    def on_ready(self, worker: Worker) -> None:
+        """See `Employer`."""
+        self._was_ready.add(worker.name)
+        self.crew.became_ready()
+        self._ready.set()
+        self._dispatcher.place_waiting()
+
+    def on_change(self, worker: Worker, execution_id: str, raw: bytes) -> None:  # noqa: ARG002
+        """See `Employer`."""
+        running = self.kit.journal.change(execution_id, raw)
+        if running is not None and running.finished is not None:
+            self._endings.store(running)
+
+    def on_tokens(self, execution_id: str, step: int, text: str) -> None:
+        """See `Employer`."""
+        self.kit.journal.tokens(execution_id, step, text)
+
+    def on_ended(self, worker: Worker, execution_id: str) -> None:
+        """See `Employer`."""
+        running = self.kit.journal.get(execution_id)
+        if running is not None and running.finished is None:
+            # It left without an outcome we could read: never let it hang.
+            self._crash(execution_id, "the runner sent no outcome", counts=True)
+        self._dispatcher.ended(worker)
+
+    def on_gone(self, worker: Worker, reason: str) -> None:
+        """See `Employer`."""
+        lost, worker.in_flight = worker.in_flight, set()
+        if lost:
+            log.warning("runner.died", worker=worker.name, reason=reason, executions=len(lost))
+        for execution_id in lost:
+            self._crash(execution_id, reason, counts=not self._closing)
+        died = reason != "stopped"
+        self.crew.is_gone(worker, was_ready=worker.name in self._was_ready, died=died)
+        self._was_ready.discard(worker.name)
+        self._dispatcher.place_waiting()
+
+    async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
+        """See `Employer`."""
+        running = self.kit.journal.get(execution_id)
+        if running is None:
+            raise PortError(f"execution {execution_id} is not under way")
+        if port != "events.submit":
+            raise PortError(f"no port {port}")
+        submitted = await submit(
+            self.kit,
+            owner_id=running.owner_id,
+            type=args["type"],
+            data=args["data"],
+            source=f"/executions/{execution_id}",
+            idempotency_key=args["idempotency_key"],
+            traceparent=running.start.claimed.traceparent,
+        )
+        return submitted.id
+
+    # --------------------------------------------------------------------------------------
+
+    def _crash(self, execution_id: str, reason: str, *, counts: bool) -> None:
+        error = {"code": RUNNER_LOST, "message": reason}
+        running = self.kit.journal.break_off(execution_id, ExecutionStatus.CRASHED, error)
+        if running is not None:
+            self._endings.store(running, counts_as_crash=counts)
+
+    def _cancel_asked(self, notice: Notice) -> None:
+        if notice.execution_id is not None:
+            self._cancel(notice.execution_id)
+
+    def _cancel(self, execution_id: str) -> None:
+        for worker in self.crew.workers:
+            if execution_id in worker.in_flight:
+                worker.cancel(execution_id)
+                return
+        if self._dispatcher.withdraw(execution_id):
+            running = self.kit.journal.break_off(execution_id, ExecutionStatus.CANCELLED, None)
+            if running is not None:
+                self._endings.store(running)

@@ -1,0 +1,107 @@
+"""A worker inside the hub's own process: the same engine, for tests and notebooks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast.engine import Engine
+from holdfast.engine.threads import ExecutionThreads
+from holdfast.llm.factory import Models
+from holdfast.pipelines.registry import Registry
+from holdfast.ports import ModelConfig, Ports, RunSpec
+
+from .worker import Employer, Worker, WorkerState
+
+
+class LocalWorker(Worker):
+    """Runs the engine in the hub's loop; its ports are direct calls."""
+
+    def __init__(
+        self,
+        employer: Employer,
+        *,
+        slots: int,
+        registry: Registry,
+        models: Mapping[str, ModelConfig],
+    ) -> None:
+        super().__init__("local", slots)
+        self._employer = employer
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._threads = ExecutionThreads(slots)
+        self._engine = Engine(
+            registry=registry,
+            models=Models(models),
+            sink=self,
+            ports=Ports(events=self),
+            threads=self._threads,
+            on_end=self._on_end,
+        )
+
+    async def start(self) -> None:
+        """Ready at once."""
+        self.state = WorkerState.READY
+        self._employer.on_ready(self)
+
+    def run(self, spec: RunSpec) -> None:
+        """Start an execution in this loop."""
+        self.in_flight.add(spec.execution_id)
+        self._engine.start(spec)
+
+    def cancel(self, execution_id: str) -> None:
+        """Ask an execution to stop."""
+        self._engine.cancel(execution_id)
+
+    def retire(self) -> None:
+        """Take no new work."""
+        self.state = WorkerState.RETIRING
+        self._leave_when_idle()
+
+    async def kill(self) -> None:
+        """Stop everything; what runs in threads is left behind."""
+        for execution_id in list(self.in_flight):
+            self._engine.cancel(execution_id)
+        await self._engine.drain()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._gone()
+
+    def change(self, execution_id: str, raw: bytes) -> None:
+        """`RecordSink`: pass a change on, from whatever thread."""
+        if threading.get_ident() == self._loop_thread:
+            self._employer.on_change(self, execution_id, raw)
+        else:
+            self._loop.call_soon_threadsafe(self._employer.on_change, self, execution_id, raw)
+
+    def tokens(self, execution_id: str, step: int, text: str) -> None:
+        """`RecordSink`: pass streamed text on, from whatever thread."""
+        self._loop.call_soon_threadsafe(self._employer.on_tokens, execution_id, step, text)
+
+    async def submit(
+        self,
+        *,
+        execution_id: str,
+        type: str,  # noqa: A002 - CloudEvents' name
+        data: Mapping[str, Any],
+        idempotency_key: str | None = None,
+    ) -> str:
+        """`EventsPort`: send a further event."""
+        args = {"type": type, "data": data, "idempotency_key": idempotency_key}
+        return await self._employer.ask(execution_id, "events.submit", args)
+
+    def _on_end(self, execution_id: str) -> None:
+        self.in_flight.discard(execution_id)
+        self._employer.on_ended(self, execution_id)
+        self._leave_when_idle()
+
+    def _leave_when_idle(self) -> None:
+        if self.state is WorkerState.RETIRING and not self.in_flight:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._gone()
+
+    def _gone(self) -> None:
+        if self.state is not WorkerState.GONE:
+            self.state = WorkerState.GONE
+            self._employer.on_gone(self, "stopped")

@@ -1,0 +1,187 @@
+"""A worker in a process of its own: `python -m holdfast.runner`, joined by a socket pair."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Coroutine, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from holdfast.errors import HoldfastError
+from holdfast.ports import ModelConfig, RunSpec
+from holdfast.runner.frames import Kind, Wire, write_run
+from holdfast.telemetry import logger
+
+from .worker import Employer, Worker, WorkerState
+
+log = logger("hub")
+
+PING_EVERY_S = 5.0
+SILENT_FOR_S = 30.0
+"""A runner whose loop has not answered for this long is killed."""
+
+ID_BYTES = 36
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerOptions:
+    """What every runner of a hub is started with."""
+
+    apps: tuple[str, ...]
+    models: Mapping[str, ModelConfig]
+    environment: Mapping[str, str]  # without the hub's own settings and spare secrets
+    slots: int
+    log_level: str = "info"
+    log_form: str = "text"
+
+
+class ProcessWorker(Worker):
+    """One runner process, from spawn to its end.
+
+    Its death shows as the end of the socket, at once and however it died.
+    """
+
+    def __init__(self, name: str, employer: Employer, options: RunnerOptions) -> None:
+        super().__init__(name, options.slots)
+        self.pid: int | None = None
+        self._employer = employer
+        self._options = options
+        self._process: asyncio.subprocess.Process | None = None
+        self._wire = Wire(self._on_message, self._on_closed)
+        self._gone = asyncio.Event()
+        self._pong_at = 0.0
+        self._pinging: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Spawn the process and greet it; `on_ready` follows when its apps are loaded."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "holdfast.runner",
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                env=dict(self._options.environment),
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        finally:
+            theirs.close()
+        self.pid = self._process.pid
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: self._wire, sock=ours)
+        hello = {
+            "apps": self._options.apps,
+            "models": {alias: asdict(config) for alias, config in self._options.models.items()},
+            "slots": self._options.slots,
+            "sys_path": [path for path in sys.path if path],
+            "log_level": self._options.log_level,
+            "log_form": self._options.log_form,
+        }
+        self._wire.send(Kind.HELLO, orjson.dumps(hello))
+        self._pong_at = loop.time()
+        self._pinging = asyncio.create_task(self._ping())
+
+    def run(self, spec: RunSpec) -> None:
+        """Send an execution over."""
+        self.in_flight.add(spec.execution_id)
+        self._wire.send(Kind.RUN, write_run(spec))
+
+    def cancel(self, execution_id: str) -> None:
+        """Send a cancel; it overtakes what is queued."""
+        self._wire.send(Kind.CANCEL, execution_id.encode())
+
+    def retire(self) -> None:
+        """Tell the runner to leave when its runs have ended."""
+        if self.state in (WorkerState.STARTING, WorkerState.READY):
+            self.state = WorkerState.RETIRING
+            self._wire.send(Kind.STOP, b"")
+
+    async def kill(self) -> None:
+        """SIGKILL; returns when the process is gone and its end was reported."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it has just died by itself
+                self._process.kill()
+        await self._gone.wait()
+
+    def _on_message(self, kind: Kind, body: bytes) -> None:
+        match kind:
+            case Kind.CHANGE:
+                execution_id = body[:ID_BYTES].decode()
+                self._employer.on_change(self, execution_id, body[ID_BYTES:])
+            case Kind.TOKENS:
+                self._employer.on_tokens(*orjson.loads(body))
+            case Kind.ENDED:
+                self.in_flight.discard(body.decode())
+                self._employer.on_ended(self, body.decode())
+            case Kind.ASK:
+                self._spawn(self._answer(orjson.loads(body)))
+            case Kind.PONG:
+                self._pong_at = asyncio.get_running_loop().time()
+            case Kind.READY:
+                if self.state is WorkerState.STARTING:
+                    self.state = WorkerState.READY
+                    self._employer.on_ready(self)
+            case Kind.ABANDONED:
+                # Its threads still run user code nobody waits for: replace it.
+                log.warning("runner.abandoned", worker=self.name, execution_id=body.decode())
+                self.retire()
+            case _:
+                log.error("hub.unexpected_frame", worker=self.name, kind=kind.name)
+
+    def _on_closed(self, error: Exception | None) -> None:
+        if self._pinging is not None:
+            self._pinging.cancel()
+        self._spawn(self._bury(error))
+
+    async def _bury(self, error: Exception | None) -> None:
+        """The socket has closed: make sure the process is gone too, then report."""
+        assert self._process is not None  # noqa: S101
+        clean = self.state is WorkerState.RETIRING and not self.in_flight
+        self.state = WorkerState.GONE
+        if not clean:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()  # a runner without a hub must not go on
+        self._employer.on_gone(self, "stopped" if clean else _why(error))
+        code = await self._process.wait()
+        log.debug("runner.ended", worker=self.name, pid=self.pid, code=code)
+        self._gone.set()
+
+    async def _answer(self, question: dict[str, Any]) -> None:
+        try:
+            value = await self._employer.ask(
+                question["execution_id"], question["port"], question["args"]
+            )
+            answer = {"id": question["id"], "value": value}
+        except HoldfastError as error:
+            answer = {"id": question["id"], "error": f"{error.code}: {error}"}
+        except Exception as error:
+            log.exception("hub.port_failed", port=question["port"])
+            answer = {"id": question["id"], "error": f"{type(error).__name__}: {error}"}
+        self._wire.send(Kind.ANSWER, orjson.dumps(answer))
+
+    async def _ping(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wire.send(Kind.PING, b"")
+            await asyncio.sleep(PING_EVERY_S)
+            if self.state is WorkerState.READY and loop.time() - self._pong_at > SILENT_FOR_S:
+                log.error("runner.silent", worker=self.name, pid=self.pid, seconds=SILENT_FOR_S)
+                self._spawn(self.kill())
+                return
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _why(error: Exception | None) -> str:
+    return "the runner's process died" if error is None else f"the runner's socket broke: {error}"

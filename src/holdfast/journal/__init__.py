@@ -1,0 +1,6 @@
+"""What runs now: in memory for live views, on disk for the case that the hub dies."""
+
+from .journal import Journal
+from .running import Running
+
+__all__ = ["Journal", "Running"]

@@ -1,0 +1,159 @@
+"""The journal's files: append-only segments of checksummed entries, one locked folder per boot."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from holdfast.telemetry import logger
+
+log = logger("journal")
+
+ENTRY: Final = struct.Struct(">II")
+"""Length and CRC-32 of the JSON that follows."""
+
+SEGMENT_BYTES: Final = 16 * 1024 * 1024
+"""A segment that has grown to this is closed and a new one begun."""
+
+
+class Folder:
+    """The journal folder of this boot.
+
+    Entries are written with one unbuffered `write` each, so that they outlive a killed process.
+    There is no fsync: the event's row is the promise that outlives the machine.
+    """
+
+    def __init__(self, root: Path, boot_id: str) -> None:
+        self.path = root / boot_id
+        self.path.mkdir(parents=True)
+        self._lock = _lock(self.path)
+        if self._lock is None:
+            raise RuntimeError(f"journal folder {self.path} of a new boot is locked")
+        self._number = 0
+        self._fd = -1
+        self._size = 0
+        self._first: dict[str, int] = {}  # execution to the segment it began in
+        self._open_segment()
+
+    def begin(self, execution_id: str) -> None:
+        """Keep the segments from here on until `settle`."""
+        self._first[execution_id] = self._number
+
+    def append(self, body: bytes) -> None:
+        """Write one entry.
+
+        Raises:
+            OSError: the disk is full or gone.
+        """
+        entry = ENTRY.pack(len(body), zlib.crc32(body)) + body
+        written = os.write(self._fd, entry)
+        if written != len(entry):
+            # A torn entry would hide all later ones of the segment: cut it off again.
+            os.ftruncate(self._fd, self._size)
+            os.lseek(self._fd, 0, os.SEEK_END)
+            raise OSError(f"journal took {written} of {len(entry)} bytes")
+        self._size += written
+        if self._size >= SEGMENT_BYTES:
+            self._open_segment()
+
+    def settle(self, execution_id: str) -> None:
+        """An execution is stored: segments nobody needs any more are removed."""
+        self._first.pop(execution_id, None)
+        oldest = min(self._first.values(), default=self._number)
+        for number in range(self._oldest, oldest):
+            (self.path / _name(number)).unlink(missing_ok=True)
+        self._oldest = max(self._oldest, oldest)
+
+    def close(self) -> None:
+        """Close; remove the folder when nothing in it is needed."""
+        os.close(self._fd)
+        if not self._first:
+            shutil.rmtree(self.path)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _open_segment(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        else:
+            self._oldest = 1
+        self._number += 1
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(self.path / _name(self._number), flags, 0o600)
+        self._size = 0
+
+
+class Orphan:
+    """A folder whose boot is dead; held locked while it is taken in."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self.boot_id = path.name
+        self._lock = lock
+
+    def entries(self) -> Iterator[bytes]:
+        """All whole entries in order; what follows a damaged one is set aside and reported."""
+        for segment in sorted(self.path.glob("*.log")):
+            data = segment.read_bytes()
+            at = 0
+            while len(data) - at >= ENTRY.size:
+                length, checksum = ENTRY.unpack_from(data, at)
+                body = data[at + ENTRY.size : at + ENTRY.size + length]
+                if len(body) < length or zlib.crc32(body) != checksum:
+                    break
+                yield body
+                at += ENTRY.size + length
+            if at < len(data):
+                self._set_aside(segment, at, data[at:])
+
+    def remove(self) -> None:
+        """The folder is taken in."""
+        shutil.rmtree(self.path)
+        os.close(self._lock)
+
+    def release(self) -> None:
+        """Leave the folder for the next try."""
+        os.close(self._lock)
+
+    def _set_aside(self, segment: Path, at: int, tail: bytes) -> None:
+        aside = self.path.parent / "set-aside"
+        aside.mkdir(exist_ok=True)
+        kept = aside / f"{self.boot_id}-{segment.stem}-{at}.tail"
+        kept.write_bytes(tail)
+        log.warning(
+            "journal.damaged_tail", segment=str(segment), at=at, size=len(tail), kept=str(kept)
+        )
+
+
+def orphans(root: Path) -> Iterator[Orphan]:
+    """The folders under `root` whose boot no longer lives, locked one at a time."""
+    if not root.is_dir():
+        return
+    for path in sorted(root.iterdir()):
+        if not (path / "lock").is_file():
+            continue
+        lock = _lock(path)
+        if lock is not None:
+            yield Orphan(path, lock)
+
+
+def _lock(path: Path) -> int | None:
+    """An exclusive lock on the folder, or None while its boot lives."""
+    fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _name(number: int) -> str:
+    return f"{number:08d}.log"

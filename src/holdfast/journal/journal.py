@@ -1,0 +1,188 @@
+"""The journal of one hub boot: numbers changes, writes them down, wakes watchers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from holdfast.domain.changes import change_from
+from holdfast.domain.events import Claimed
+from holdfast.domain.ids import now_us
+from holdfast.domain.status import ExecutionStatus
+from holdfast.telemetry import Metrics, logger
+
+from .folder import Folder, Orphan, orphans
+from .running import Assessor, Running, Start
+
+log = logger("journal")
+
+TOKENS_KEPT = 1000
+"""Pieces of streamed text a slow watcher may fall behind before the oldest are dropped."""
+
+
+class Watcher:
+    """Somebody who follows one execution."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.tokens: deque[tuple[int, str]] = deque(maxlen=TOKENS_KEPT)  # (step, text)
+        self.ended = False
+
+
+class Journal:
+    """What runs now. Belongs to the hub's loop.
+
+    Args:
+        root: folder that holds one folder per boot.
+        boot_id: this boot.
+        assessor: prices and warnings, added as changes arrive.
+        metrics: counts changes and faults.
+    """
+
+    def __init__(self, root: Path, boot_id: str, assessor: Assessor, metrics: Metrics) -> None:
+        self.root = root
+        self._folder = Folder(root, boot_id)
+        self._assessor = assessor
+        self._metrics = metrics
+        self._running: dict[str, Running] = {}
+        self._watchers: dict[str, set[Watcher]] = {}
+        metrics.describe("holdfast_journal_changes_total", "counter", "Changes journalled.")
+        metrics.describe(
+            "holdfast_journal_faults_total", "counter", "Entries the disk or the reader refused."
+        )
+
+    def get(self, execution_id: str) -> Running | None:
+        """The live state of an execution; None when it is not under way here."""
+        return self._running.get(execution_id)
+
+    def all(self) -> list[Running]:
+        """Everything under way."""
+        return list(self._running.values())
+
+    def begin(self, start: Start) -> Running:
+        """An execution was claimed and is about to run."""
+        running = Running(start, self._assessor)
+        self._running[running.id] = running
+        self._folder.begin(running.id)
+        self._append(_begin_entry(start))
+        return running
+
+    def change(self, execution_id: str, raw: bytes) -> Running | None:
+        """Take a change as the runner wrote it; None when it fits no execution under way."""
+        running = self._running.get(execution_id)
+        if running is None:
+            self._fault("journal.unknown_execution", execution_id=execution_id)
+            return None
+        self._append(b'{"x":"' + execution_id.encode() + b'","c":' + raw + b"}")
+        try:
+            running.apply(change_from(orjson.loads(raw)))
+        except ValueError as error:
+            self._fault("journal.bad_change", execution_id=execution_id, error=str(error))
+            return None
+        self._metrics.add("holdfast_journal_changes_total")
+        self._wake(execution_id)
+        return running
+
+    def tokens(self, execution_id: str, step: int, text: str) -> None:
+        """Take streamed text: shown to watchers, not written down."""
+        running = self._running.get(execution_id)
+        if running is None:
+            return  # it ended meanwhile; its answer is in the record
+        running.stream(step, text)
+        for watcher in self._watchers.get(execution_id, ()):
+            watcher.tokens.append((step, text))
+            watcher.changed.set()
+
+    def break_off(
+        self, execution_id: str, status: ExecutionStatus, error: dict[str, Any] | None
+    ) -> Running | None:
+        """End an execution from outside; None when it has told its own end, or never was here."""
+        running = self._running.get(execution_id)
+        if running is None or running.finished is not None:
+            return None
+        running.break_off(status, now_us(), error)
+        self._wake(execution_id)
+        return running
+
+    def settle(self, execution_id: str) -> None:
+        """The record is in the database: forget the live state."""
+        if self._running.pop(execution_id, None) is None:
+            return
+        self._append(b'{"x":"' + execution_id.encode() + b'","settled":true}')
+        self._folder.settle(execution_id)
+        for watcher in self._watchers.get(execution_id, ()):
+            watcher.ended = True
+            watcher.changed.set()
+
+    @contextmanager
+    def watch(self, execution_id: str) -> Generator[Watcher]:
+        """Follow an execution; nothing that happens from here on is missed."""
+        watcher = Watcher()
+        watchers = self._watchers.setdefault(execution_id, set())
+        watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            watchers.discard(watcher)
+            if not watchers:
+                self._watchers.pop(execution_id, None)
+
+    def orphans(self) -> Iterator[tuple[Orphan, list[Running]]]:
+        """What dead boots left: their folders, with the executions that were not stored."""
+        for orphan in orphans(self.root):
+            yield orphan, self._replay(orphan)
+
+    def close(self) -> None:
+        """Close the files; a folder with unsettled executions stays for the next boot."""
+        self._folder.close()
+
+    def _replay(self, orphan: Orphan) -> list[Running]:
+        found: dict[str, Running] = {}
+        for body in orphan.entries():
+            entry: dict[str, Any] = orjson.loads(body)
+            if "b" in entry:
+                start = _read_begin(entry["b"])
+                found[start.claimed.execution_id] = Running(start, self._assessor)
+            elif "settled" in entry:
+                found.pop(entry["x"], None)
+            elif (running := found.get(entry["x"])) is not None:
+                try:
+                    running.apply(change_from(entry["c"]))
+                except ValueError as error:
+                    self._fault("journal.bad_change", execution_id=entry["x"], error=str(error))
+        return list(found.values())
+
+    def _append(self, entry: bytes) -> None:
+        try:
+            self._folder.append(entry)
+        except OSError as error:
+            # The run goes on: its record is still in memory, only a crash would cost it.
+            self._fault("journal.write_failed", error=str(error))
+
+    def _fault(self, action: str, **facts: Any) -> None:
+        self._metrics.add("holdfast_journal_faults_total", action=action)
+        log.error(action, **facts)
+
+    def _wake(self, execution_id: str) -> None:
+        for watcher in self._watchers.get(execution_id, ()):
+            watcher.changed.set()
+
+
+def _begin_entry(start: Start) -> bytes:
+    # The event's data stands in its row; the record does not repeat it.
+    fields = asdict(start)
+    fields["claimed"]["data"] = "null"
+    return orjson.dumps({"b": fields})
+
+
+def _read_begin(fields: dict[str, Any]) -> Start:
+    claimed = fields.pop("claimed")
+    claimed["data"] = claimed["data"].encode()
+    return Start(claimed=Claimed(**claimed), **fields)

@@ -1,0 +1,355 @@
+"""One running execution as its hub knows it: built from changes, turned into the record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from holdfast.domain.changes import (
+    AttemptFinished,
+    AttemptStarted,
+    AttemptValidated,
+    Change,
+    Finished,
+    StepFinished,
+    StepStarted,
+)
+from holdfast.domain.events import Claimed
+from holdfast.domain.executions import Attempt, Execution, Record, Step, Totals
+from holdfast.domain.payload import Entry, Payload, text_hash
+from holdfast.domain.status import ExecutionStatus, StepStatus
+from holdfast.llm.prices import Price
+from holdfast.llm.usage import Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What is known of an execution when it begins: its claim and the code that runs it."""
+
+    claimed: Claimed
+    lease_owner: str
+    graph_version: str
+    code_version: str
+    kind: str = "pipeline"
+
+
+class Assessor:
+    """What the hub adds to a change as it arrives: prices and warnings.
+
+    Args:
+        price: what a call cost, by provider, model, usage and time.
+        suspicious: reasons to distrust a text; empty when there are none.
+    """
+
+    def __init__(
+        self,
+        *,
+        price: Callable[[str, str, Usage, int], Price],
+        suspicious: Callable[[str], list[str]],
+    ) -> None:
+        self.price = price
+        self.suspicious = suspicious
+
+
+class Running:
+    """The live state of one execution.
+
+    `seq` numbers its changes from 1 and never goes back; a step keeps the numbers of its start
+    and its end, so that a reader can be brought up to date from any number.
+    """
+
+    def __init__(self, start: Start, assessor: Assessor) -> None:
+        self.start = start
+        self.id = start.claimed.execution_id
+        self.event_id = start.claimed.event_id
+        self.owner_id = start.claimed.owner_id
+        self.seq = 0
+        self.finished: Finished | None = None
+        self.streamed: dict[int, str] = {}  # text so far of model calls under way, by step
+        self._assessor = assessor
+        self._steps: dict[int, dict[str, Any]] = {}
+        self._attempts: dict[tuple[int, int], dict[str, Any]] = {}
+        self._entries: list[Entry] = []
+        self._checked: dict[int, list[str]] = {}
+
+    def apply(self, change: Change) -> int:
+        """Take the next change and return its number.
+
+        Raises:
+            ValueError: it does not fit what came before.
+        """
+        if self.finished is not None:
+            raise ValueError(f"execution {self.id} has finished; {change.k} came after")
+        self.seq += 1
+        self._entries.extend(change.texts)  # type: ignore[arg-type]
+        try:
+            match change:
+                case StepStarted():
+                    self._step_started(change)
+                case StepFinished():
+                    self._step_finished(change)
+                case AttemptStarted():
+                    self._attempt_started(change)
+                case AttemptFinished():
+                    self._attempt_finished(change)
+                case AttemptValidated():
+                    self._attempt_validated(change)
+                case Finished():
+                    self.finished = change
+        except KeyError as error:
+            raise ValueError(f"{change.k} speaks of unknown step or attempt {error}") from error
+        return self.seq
+
+    def stream(self, step: int, text: str) -> None:
+        """Take a piece of streamed text; it counts only while the call is under way."""
+        self.streamed[step] = self.streamed.get(step, "") + text
+
+    def break_off(self, status: ExecutionStatus, at: int, error: Mapping[str, Any] | None) -> None:
+        """End the execution from outside, because its process died or never began.
+
+        Steps under way failed with it; what they had recorded stays.
+        """
+        described = dict(error) if error else None
+        for fields in (*self._steps.values(), *self._attempts.values()):
+            if fields["status"] is StepStatus.RUNNING:
+                fields["status"] = StepStatus.FAILED
+                fields["error"] = described
+                fields["duration_us"] = max(0, at - fields["started_at"])
+                fields["end_seq"] = self.seq = self.seq + 1
+        self.finished = Finished(status=status, at=at, error=described)
+        self.seq += 1
+
+    # -- what a reader or the store wants to know ------------------------------------------
+
+    def execution(self) -> Execution:
+        """The execution as it stands."""
+        claimed, end = self.start.claimed, self.finished
+        attempts = self.attempts()
+        statuses = Counter(fields["status"] for fields in self._steps.values())
+        return Execution(
+            id=self.id,
+            owner_id=self.owner_id,
+            event_id=self.event_id,
+            kind=self.start.kind,
+            name=claimed.target,
+            graph_version=self.start.graph_version,
+            code_version=self.start.code_version,
+            delivery=claimed.delivery,
+            parent_id=None,
+            session_id=None,
+            trace_id=_trace_id(claimed.traceparent),
+            status=ExecutionStatus(end.status) if end else ExecutionStatus.RUNNING,
+            input=0 if self._entries else None,
+            output=end.output if end else None,
+            error=end.error if end else None,
+            started_at=claimed.started_at,
+            finished_at=end.at if end else None,
+            duration_us=max(0, end.at - claimed.started_at) if end else None,
+            steps_total=len(self._steps),
+            steps_succeeded=statuses[StepStatus.SUCCEEDED],
+            steps_skipped=statuses[StepStatus.SKIPPED],
+            steps_failed=statuses[StepStatus.FAILED],
+            totals=totals_of(attempts),
+            flags=self._flags(),
+            seq=self.seq,
+        )
+
+    def steps(self) -> tuple[Step, ...]:
+        """Its steps so far, in order of starting."""
+        return tuple(Step(**fields) for fields in self._steps.values())
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Its attempts so far, in order of starting."""
+        return tuple(Attempt(**fields) for fields in self._attempts.values())
+
+    def payload(self) -> Payload:
+        """Its texts so far."""
+        return Payload(self._entries, event_data=orjson.loads(self.start.claimed.data))
+
+    def record(self, *, counts_as_crash: bool = True) -> Record:
+        """What is to be stored now that it has ended."""
+        blobs: dict[str, str] = {}
+        entries: list[Entry] = []
+        for entry in self._entries:
+            if entry[0] == "s":
+                digest = text_hash(entry[1])
+                blobs[digest] = entry[1]
+                entry = ["b", digest]
+            entries.append(entry)
+        return Record(
+            execution=self.execution(),
+            steps=self.steps(),
+            attempts=self.attempts(),
+            entries=tuple(entries),
+            blobs=tuple(blobs.items()),
+            lease_owner=self.start.lease_owner,
+            fence=self.start.claimed.fence,
+            counts_as_crash=counts_as_crash,
+        )
+
+    # -- changes ---------------------------------------------------------------------------
+
+    def _step_started(self, change: StepStarted) -> None:
+        self._steps[change.step] = {
+            "step": change.step,
+            "parent": change.parent,
+            "seq": self.seq,
+            "end_seq": None,
+            "kind": change.kind,
+            "operation": change.operation,
+            "operation_version": change.version,
+            "status": StepStatus.RUNNING,
+            "skip_reason": None,
+            "input": change.input,
+            "output": None,
+            "error": None,
+            "error_phase": None,
+            "started_at": change.at,
+            "duration_us": None,
+            "suspicious": None,
+        }
+
+    def _step_finished(self, change: StepFinished) -> None:
+        fields = self._steps[change.step]
+        fields["end_seq"] = self.seq
+        fields["status"] = StepStatus(change.status)
+        fields["skip_reason"] = change.skip_reason
+        fields["output"] = change.output
+        fields["error"] = change.error
+        fields["error_phase"] = change.error_phase
+        fields["duration_us"] = change.duration_us
+        self.streamed.pop(change.step, None)
+
+    def _attempt_started(self, change: AttemptStarted) -> None:
+        self.streamed.pop(change.step, None)  # a new try starts its text anew
+        reasons = self._suspicious(change.user)
+        if reasons:
+            step = self._steps[change.step]
+            step["suspicious"] = sorted({*(step["suspicious"] or []), *reasons})
+        self._attempts[change.step, change.n] = {
+            "step": change.step,
+            "n": change.n,
+            "seq": self.seq,
+            "end_seq": None,
+            "status": StepStatus.RUNNING,
+            "provider": change.provider,
+            "model": change.model,
+            "parameters": change.parameters,
+            "prompt_system": change.system,
+            "prompt_user": change.user,
+            "messages": change.messages,
+            "raw_response": None,
+            "started_at": change.at,
+            "duration_us": None,
+            "first_token_us": None,
+            "request_id": None,
+            "finish_reason": None,
+            "http_status": None,
+            "validation": None,
+            "validation_us": None,
+            "validation_errors": None,
+            "tokens_input": None,
+            "tokens_cached": None,
+            "tokens_cache_write": None,
+            "tokens_output": None,
+            "tokens_reasoning": None,
+            "usage": "unknown",
+            "cost_pico": None,
+            "price_source": None,
+            "credits": 0,
+            "error": None,
+            "error_class": None,
+        }
+
+    def _attempt_finished(self, change: AttemptFinished) -> None:
+        fields = self._attempts[change.step, change.n]
+        fields["end_seq"] = self.seq
+        fields["status"] = StepStatus(change.status)
+        fields["raw_response"] = change.answer
+        fields["model"] = change.model or fields["model"]
+        for name in _ATTEMPT_FACTS:
+            fields[name] = getattr(change, name)
+        if change.http_status is not None and change.http_status >= 400:
+            # The provider refused the call: it has nothing to bill.
+            fields["usage"], fields["cost_pico"] = "unbilled", 0
+            return
+        usage = Usage(
+            tokens_input=change.tokens_input,
+            tokens_cached=change.tokens_cached,
+            tokens_cache_write=change.tokens_cache_write,
+            tokens_output=change.tokens_output,
+            tokens_reasoning=change.tokens_reasoning,
+            usage=change.usage,
+        )
+        price = self._assessor.price(
+            fields["provider"] or "", fields["model"] or "", usage, change.at
+        )
+        fields["cost_pico"], fields["price_source"] = price.cost_pico, price.source
+
+    def _attempt_validated(self, change: AttemptValidated) -> None:
+        fields = self._attempts[change.step, change.n]
+        fields["validation"] = change.outcome
+        fields["validation_us"] = change.duration_us
+        fields["validation_errors"] = change.errors or None
+        fields["credits"] = change.credits
+
+    def _suspicious(self, index: int | None) -> list[str]:
+        if index is None:
+            return []
+        if index not in self._checked:
+            text = Payload(self._entries).get(index)
+            self._checked[index] = self._assessor.suspicious(text) if isinstance(text, str) else []
+        return self._checked[index]
+
+    def _flags(self) -> dict[str, Any]:
+        flags: dict[str, Any] = {}
+        reasons = {r for fields in self._steps.values() for r in fields["suspicious"] or ()}
+        if reasons:
+            flags["suspicious"] = sorted(reasons)
+        if self.finished is not None and self.finished.faults:
+            flags["recording_faults"] = self.finished.faults
+        if any(fields["usage"] == "estimated" for fields in self._attempts.values()):
+            flags["tokens_estimated"] = True
+        if any(fields["status"] is StepStatus.ABANDONED for fields in self._steps.values()):
+            flags["abandoned"] = True
+        return flags
+
+
+_ATTEMPT_FACTS = (
+    "duration_us",
+    "first_token_us",
+    "request_id",
+    "finish_reason",
+    "http_status",
+    "tokens_input",
+    "tokens_cached",
+    "tokens_cache_write",
+    "tokens_output",
+    "tokens_reasoning",
+    "usage",
+    "error",
+    "error_class",
+)
+
+
+def totals_of(attempts: tuple[Attempt, ...]) -> Totals:
+    """Sums over attempts; unknown parts are counted, never taken for zero."""
+    ended = [one for one in attempts if one.status is not StepStatus.RUNNING]
+    return Totals(
+        tokens_input=sum(one.tokens_input or 0 for one in attempts),
+        tokens_output=sum(one.tokens_output or 0 for one in attempts),
+        tokens_cached=sum(one.tokens_cached or 0 for one in attempts),
+        tokens_reasoning=sum(one.tokens_reasoning or 0 for one in attempts),
+        cost_pico=sum(one.cost_pico or 0 for one in attempts),
+        credits=sum(one.credits for one in attempts),
+        usage_unknown=sum(one.usage == "unknown" for one in ended),
+        cost_unknown=sum(one.cost_pico is None for one in ended),
+    )
+
+
+def _trace_id(traceparent: str | None) -> str | None:
+    return traceparent.split("-")[1] if traceparent else None

@@ -1,0 +1,1 @@
+"""Models: what an alias stands for, the providers behind it, what their answers used and cost."""

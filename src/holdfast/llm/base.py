@@ -1,0 +1,57 @@
+"""The contract of a provider: it makes chat models and says how to ask them for JSON."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from holdfast.ports import ModelConfig
+
+
+class Provider(ABC):
+    """One vendor, or one wire format that several servers speak.
+
+    An instance belongs to one `Models` and may keep connections until `aclose`. Its module is
+    imported on first use, so it may import the vendor's SDK at its top.
+    """
+
+    name: ClassVar[str]
+    scripted: ClassVar[bool] = False
+    """Whether the app's rules answer instead of a language model."""
+
+    @abstractmethod
+    def make(self, config: ModelConfig, script: Callable[..., Any] | None) -> BaseChatModel:
+        """A chat model that streams, never retries by itself and always limits its answer.
+
+        Args:
+            config: the alias with its secret resolved.
+            script: the app's rules; only a scripted provider looks at them.
+
+        Raises:
+            SettingsError: the configuration does not make a model.
+        """
+
+    @abstractmethod
+    def structured(self, name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """What to bind so that the answer is JSON that fits `schema`.
+
+        Args:
+            name: what the answer is called, letters, digits, `_` and `-` only.
+            schema: a JSON schema.
+        """
+
+    def parameters(self, config: ModelConfig) -> dict[str, Any]:
+        """The parameters a call is made with, defaults included: what the record shows."""
+        return dict(config.parameters)
+
+    def options(self, operation: str) -> dict[str, Any]:
+        """What to bind so that the model knows which step calls it; nothing for most."""
+        del operation
+        return {}
+
+    async def aclose(self) -> None:  # noqa: B027 - most have nothing to give back
+        """Give back connections; the models made before cannot be used any more."""

@@ -1,0 +1,181 @@
+"""What kind of failure a model call ended with, told by types and attributes.
+
+Message texts are never searched: they change with every release and repeat what users wrote.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelInvalidRequestError,
+    ModelNotFoundError,
+    ModelPermissionDeniedError,
+    ModelRateLimitError,
+    ModelTimeoutError,
+)
+
+from holdfast.errors import ModelError
+
+_MESSAGE_CHARS = 2000
+_CAUSES = 5
+
+_TEMPORARY = (ModelTimeoutError, ModelConnectionError, ModelAPIError)
+_PERMANENT = (
+    ModelAuthenticationError,
+    ModelPermissionDeniedError,
+    ModelInvalidRequestError,
+    ModelNotFoundError,
+    ContextOverflowError,
+)
+_CODES: Mapping[str, str] = {
+    # Sent with 429, or inside a stream without any status. Waiting does not refill an account.
+    "insufficient_quota": "budget",
+    "billing_hard_limit_reached": "budget",
+    "rate_limit_exceeded": "rate_limit",
+    "server_error": "temporary",
+    "overloaded_error": "temporary",
+}
+_TRANSPORT: Mapping[str, frozenset[str]] = {
+    # By name: importing a vendor's SDK only to know its errors would cost its import.
+    "httpx": frozenset({"TransportError"}),
+    "httpx2": frozenset({"TransportError"}),
+    "httpcore": frozenset({"TimeoutException", "NetworkError", "ProtocolError"}),
+    "httpcore2": frozenset({"TimeoutException", "NetworkError", "ProtocolError"}),
+    "aiohttp": frozenset({"ClientConnectionError", "ClientPayloadError"}),
+    "openai": frozenset({"APIConnectionError"}),
+    "anthropic": frozenset({"APIConnectionError"}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A failed call in the words of the record."""
+
+    error_class: str  # temporary, rate_limit, permanent, budget, unknown
+    http_status: int | None
+    request_id: str | None
+    message: str
+    retry_after_s: float | None = None  # how long the provider asked to wait
+
+
+def classify(error: BaseException) -> Failure:
+    """Tell the kind of an error that a model call raised.
+
+    An error that says nothing itself is judged by what caused it.
+    """
+    chain = list(_causes(error))
+    error_class = next((c for c in map(_class_of, chain) if c is not None), "unknown")
+    return Failure(
+        error_class=error_class,
+        http_status=next((s for s in map(_status, chain) if s is not None), None),
+        request_id=next((r for r in map(_request_id, chain) if r is not None), None),
+        message=(str(error) or type(error).__name__)[:_MESSAGE_CHARS],
+        retry_after_s=next((s for s in map(_retry_after, chain) if s is not None), None),
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    current: BaseException | None = error
+    for _ in range(_CAUSES):
+        if current is None:
+            return
+        yield current
+        current = current.__cause__ or (
+            None if current.__suppress_context__ else current.__context__
+        )
+
+
+def _class_of(error: BaseException) -> str | None:
+    if isinstance(error, ModelError):
+        return None if error.error_class == "unknown" else error.error_class
+    code = getattr(error, "code", None)
+    if isinstance(code, str) and code in _CODES:
+        return _CODES[code]
+    status = _status(error)
+    if status is not None and status >= 400:
+        return _class_of_status(status)
+    if isinstance(error, ModelRateLimitError):
+        return "rate_limit"
+    if isinstance(error, _TEMPORARY):
+        return "temporary"
+    if isinstance(error, _PERMANENT):
+        return "permanent"
+    if isinstance(error, TimeoutError | ConnectionError) or _is_transport(error):
+        return "temporary"
+    return None
+
+
+def _class_of_status(status: int) -> str:
+    if status == 429:
+        return "rate_limit"
+    if status in {408, 409, 425} or status >= 500:
+        return "temporary"
+    if status == 402:
+        return "budget"
+    return "permanent"
+
+
+def _is_transport(error: BaseException) -> bool:
+    return any(
+        cls.__name__ in _TRANSPORT.get(cls.__module__.partition(".")[0], ())
+        for cls in type(error).__mro__
+    )
+
+
+def _status(error: BaseException) -> int | None:
+    candidates = (
+        getattr(error, "http_status", None),
+        getattr(error, "status_code", None),
+        getattr(getattr(error, "response", None), "status_code", None),
+    )
+    return next((s for s in candidates if isinstance(s, int) and 100 <= s < 600), None)
+
+
+def _headers(error: BaseException) -> Mapping[str, Any]:
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    return cast("Mapping[str, Any]", headers) if isinstance(headers, Mapping) else {}
+
+
+def _request_id(error: BaseException) -> str | None:
+    headers = _headers(error)
+    found = (
+        getattr(error, "request_id", None)
+        or headers.get("x-request-id")
+        or headers.get("request-id")
+    )
+    return found if isinstance(found, str) else None
+
+
+def _retry_after(error: BaseException) -> float | None:
+    """Seconds from `retry-after-ms` or `Retry-After` (RFC 9110: seconds or a date)."""
+    headers = _headers(error)
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        value = headers.get(name)
+        if not isinstance(value, str):
+            continue
+        try:
+            seconds = float(value) / unit
+        except ValueError:
+            seconds = _until(value)
+        if seconds is not None and math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    return None
+
+
+def _until(date: str) -> float | None:
+    try:
+        at = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())

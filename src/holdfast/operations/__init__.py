@@ -1,0 +1,1 @@
+"""The verbs: what can be asked of Holdfast, whoever asks."""

@@ -1,0 +1,72 @@
+"""Look things up: what is stored, and on top of it what runs right now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holdfast.domain.events import Event
+from holdfast.domain.executions import Attempt, Execution, Step
+from holdfast.domain.payload import Payload
+from holdfast.store.queries import (
+    EventById,
+    ExecutionsOf,
+    ListEvents,
+    ListExecutions,
+    RecordOf,
+)
+
+from .kit import Kit
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An execution with everything it did."""
+
+    execution: Execution
+    steps: tuple[Step, ...]
+    attempts: tuple[Attempt, ...]
+    payload: Payload
+
+
+async def event(kit: Kit, event_id: str, owner_id: str) -> Event:
+    """One event with its data.
+
+    Raises:
+        NotFound: no such event of that owner.
+    """
+    return await kit.store.read(EventById(event_id, owner_id))
+
+
+async def events(kit: Kit, wanted: ListEvents) -> list[Event]:
+    """A page of an owner's events, newest first, without their data."""
+    return await kit.store.read(wanted)
+
+
+async def executions(kit: Kit, wanted: ListExecutions) -> list[Execution]:
+    """A page of an owner's executions, newest first; running ones as they stand this moment."""
+    return _live(kit, await kit.store.read(wanted))
+
+
+async def executions_of(kit: Kit, event_id: str, owner_id: str) -> list[Execution]:
+    """All executions of an event, oldest first."""
+    return _live(kit, await kit.store.read(ExecutionsOf(event_id, owner_id)))
+
+
+async def execution(kit: Kit, execution_id: str, owner_id: str) -> Whole:
+    """An execution with its steps, attempts and texts; a running one as far as it has come.
+
+    Raises:
+        NotFound: no such execution of that owner.
+    """
+    running = kit.journal.get(execution_id)
+    if running is not None and running.owner_id == owner_id:
+        return Whole(running.execution(), running.steps(), running.attempts(), running.payload())
+    record = await kit.store.read(RecordOf(execution_id, owner_id))
+    return Whole(record.execution, record.steps, record.attempts, record.payload())
+
+
+def _live(kit: Kit, found: list[Execution]) -> list[Execution]:
+    return [
+        running.execution() if (running := kit.journal.get(one.id)) is not None else one
+        for one in found
+    ]

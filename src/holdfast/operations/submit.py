@@ -1,0 +1,112 @@
+"""Take an event in: check it, store it, ring the bell."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from holdfast.bus import Notice
+from holdfast.bus.base import QUEUED
+from holdfast.domain.events import MAX_DEPTH, NewEvent
+from holdfast.domain.ids import MICROS, new_id
+from holdfast.errors import InvalidInput
+from holdfast.store.commands import Submit, Submitted
+
+from .kit import Kit
+
+
+async def submit(
+    kit: Kit,
+    *,
+    owner_id: str,
+    type: str,  # noqa: A002 - CloudEvents' name
+    data: Any,
+    source: str = "/",
+    subject: str | None = None,
+    time: datetime | None = None,
+    target: str | None = None,
+    priority: int = 0,
+    idempotency_key: str | None = None,
+    traceparent: str | None = None,
+) -> Submitted:
+    """Store an event so that it will run; when this returns, it is committed.
+
+    Args:
+        kit: the hub's parts.
+        owner_id: whose event it is.
+        type: CloudEvents type; names the pipeline unless `target` does.
+        data: decoded JSON, checked against the pipeline's schema.
+        source: CloudEvents source.
+        subject: CloudEvents subject.
+        time: when it happened, as the sender says; with a time zone.
+        target: the pipeline, when it is not `type`.
+        priority: higher runs first.
+        idempotency_key: the same key and body give the same event again.
+        traceparent: W3C trace context of the request.
+
+    Raises:
+        UnknownPipeline: no such pipeline is loaded.
+        InvalidInput: the data does not fit its schema; `fields` says where.
+        IdempotencyConflict: the key came before with another body.
+    """
+    name = target or type
+    declaration = kit.registry.get(name)
+    check_depth(data)
+    declaration.validate(data)
+    try:
+        body = orjson.dumps(data)
+    except TypeError as error:
+        raise InvalidInput(f"data cannot be kept as JSON: {error}") from error
+    occurred_at = None if time is None else int(time.timestamp() * MICROS)
+    event = NewEvent(
+        id=new_id(),
+        owner_id=owner_id,
+        type=type,
+        source=source,
+        subject=subject,
+        target=name,
+        target_kind=declaration.kind,
+        data=body,
+        idempotency_key=idempotency_key,
+        body_hash=_body_hash([type, name, source, subject, occurred_at, priority, data])
+        if idempotency_key is not None
+        else "",
+        priority=priority,
+        traceparent=traceparent,
+        occurred_at=occurred_at,
+    )
+    submitted = await kit.store.write(Submit(event))
+    if submitted.created:
+        kit.metrics.add("holdfast_events_submitted_total", pipeline=name)
+        kit.bus.publish(Notice(QUEUED, event_id=submitted.id))
+    return submitted
+
+
+def check_depth(data: Any) -> None:
+    """Refuse data nested deeper than can be written again.
+
+    Raises:
+        InvalidInput: deeper than `MAX_DEPTH`.
+    """
+    level: list[Any] = [data] if isinstance(data, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return
+    raise InvalidInput(
+        f"data is nested more than {MAX_DEPTH} levels deep",
+        fields=[{"field": "data", "expected": f"at most {MAX_DEPTH} levels", "got": "more"}],
+    )
+
+
+def _children(node: Any) -> list[Any]:
+    found: Any = node.values() if isinstance(node, dict) else node
+    return [child for child in found if isinstance(child, dict | list)]
+
+
+def _body_hash(parts: list[Any]) -> str:
+    canonical = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()

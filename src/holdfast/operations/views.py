@@ -1,0 +1,197 @@
+"""The outside form of the nouns: JSON objects with ISO times, dollars as decimal text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from holdfast.domain.events import Event
+from holdfast.domain.executions import Attempt, Execution, Step, Totals, usd
+from holdfast.domain.ids import MICROS
+from holdfast.domain.payload import Payload
+
+View = dict[str, Any]
+
+
+def iso(us: int | None) -> str | None:
+    """RFC 3339 in UTC with microseconds."""
+    if us is None:
+        return None
+    stamp = datetime.fromtimestamp(us // MICROS, UTC).replace(microsecond=us % MICROS)
+    return stamp.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def milliseconds(us: int | None) -> float | None:
+    """Milliseconds out of microseconds."""
+    return None if us is None else us / 1000
+
+
+def money(pico: int | None) -> str | None:
+    """Dollars as plain decimal text, exact; None is unknown."""
+    amount = usd(pico)
+    if amount is None:
+        return None
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def event_view(event: Event, *, with_data: bool = True) -> View:
+    """An event; lists leave its data out."""
+    view: View = {
+        "id": event.id,
+        "type": event.type,
+        "source": event.source,
+        "subject": event.subject,
+        "time": iso(event.occurred_at),
+        "target": event.target,
+        "target_kind": event.target_kind,
+        "priority": event.priority,
+        "idempotency_key": event.idempotency_key,
+        "status": event.status.value,
+        "deliveries": event.deliveries,
+        "crashes": event.crashes,
+        "cancel_requested": event.cancel_requested_at is not None,
+        "execution_id": event.execution_id,
+        "received_at": iso(event.received_at),
+        "finished_at": iso(event.finished_at),
+        "last_error": event.last_error,
+    }
+    if with_data:
+        view["data"] = event.data
+    return view
+
+
+def execution_view(execution: Execution) -> View:
+    """An execution as lists show it: no texts."""
+    return {
+        "id": execution.id,
+        "event_id": execution.event_id,
+        "kind": execution.kind,
+        "name": execution.name,
+        "version": execution.graph_version,
+        "code_version": execution.code_version,
+        "delivery": execution.delivery,
+        "parent_id": execution.parent_id,
+        "trace_id": execution.trace_id,
+        "status": execution.status.value,
+        "error": execution.error,
+        "started_at": iso(execution.started_at),
+        "finished_at": iso(execution.finished_at),
+        "duration_ms": milliseconds(execution.duration_us),
+        "step_counts": {
+            "total": execution.steps_total,
+            "succeeded": execution.steps_succeeded,
+            "skipped": execution.steps_skipped,
+            "failed": execution.steps_failed,
+        },
+        **totals_view(execution.totals),
+        "flags": execution.flags,
+        "seq": execution.seq,
+    }
+
+
+def totals_view(totals: Totals) -> View:
+    """Tokens, dollars and credits; `unknown` counts the attempts the sums cannot include."""
+    return {
+        "tokens": {
+            "input": totals.tokens_input,
+            "cached": totals.tokens_cached,
+            "output": totals.tokens_output,
+            "reasoning": totals.tokens_reasoning,
+        },
+        "cost_usd": money(totals.cost_pico),
+        "credits": totals.credits,
+        "unknown": {"usage": totals.usage_unknown, "cost": totals.cost_unknown},
+    }
+
+
+def record_view(
+    execution: Execution,
+    steps: tuple[Step, ...],
+    attempts: tuple[Attempt, ...],
+    payload: Payload,
+) -> View:
+    """An execution whole: its input and output, every step with its attempts and texts."""
+    tries: dict[int, list[View]] = {}
+    for attempt in attempts:
+        tries.setdefault(attempt.step, []).append(attempt_view(attempt, payload))
+    return {
+        **execution_view(execution),
+        "input": payload.get(execution.input),
+        "output": payload.get(execution.output),
+        "steps": [
+            {**step_view(step, payload), "attempts": tries.get(step.step, [])} for step in steps
+        ],
+    }
+
+
+def step_view(step: Step, payload: Payload) -> View:
+    """A step with its input and output."""
+    return {
+        "step": step.step,
+        "parent": step.parent,
+        "seq": step.seq,
+        "end_seq": step.end_seq,
+        "kind": step.kind,
+        "operation": step.operation,
+        "operation_version": step.operation_version,
+        "status": step.status.value,
+        "skip_reason": step.skip_reason,
+        "input": payload.get(step.input),
+        "output": payload.get(step.output),
+        "error": step.error,
+        "error_phase": step.error_phase,
+        "started_at": iso(step.started_at),
+        "duration_ms": milliseconds(step.duration_us),
+        "suspicious": step.suspicious,
+    }
+
+
+def attempt_view(attempt: Attempt, payload: Payload) -> View:
+    """An attempt with its prompts, parameters and raw response."""
+    return {
+        "n": attempt.n,
+        "seq": attempt.seq,
+        "end_seq": attempt.end_seq,
+        "status": attempt.status.value,
+        "provider": attempt.provider,
+        "model": attempt.model,
+        "parameters": {
+            key: payload.get(value["$"]) if _points(value) else value
+            for key, value in attempt.parameters.items()
+        },
+        "prompt_system": payload.get(attempt.prompt_system),
+        "prompt_user": payload.get(attempt.prompt_user),
+        "messages": payload.get(attempt.messages),
+        "raw_response": payload.get(attempt.raw_response),
+        "started_at": iso(attempt.started_at),
+        "duration_ms": milliseconds(attempt.duration_us),
+        "first_token_ms": milliseconds(attempt.first_token_us),
+        "request_id": attempt.request_id,
+        "finish_reason": attempt.finish_reason,
+        "http_status": attempt.http_status,
+        "validation": {
+            "outcome": attempt.validation,
+            "duration_ms": milliseconds(attempt.validation_us),
+            "errors": attempt.validation_errors or [],
+        }
+        if attempt.validation
+        else None,
+        "tokens": {
+            "input": attempt.tokens_input,
+            "cached": attempt.tokens_cached,
+            "cache_write": attempt.tokens_cache_write,
+            "output": attempt.tokens_output,
+            "reasoning": attempt.tokens_reasoning,
+            "usage": attempt.usage,
+        },
+        "cost_usd": money(attempt.cost_pico),
+        "price_source": attempt.price_source,
+        "credits": attempt.credits,
+        "error": attempt.error,
+        "error_class": attempt.error_class,
+    }
+
+
+def _points(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"$"} and isinstance(value["$"], int)

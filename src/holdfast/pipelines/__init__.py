@@ -1,0 +1,1 @@
+"""Pipelines: declared in Python, checked when sealed, compiled to LangGraph."""

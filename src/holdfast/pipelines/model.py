@@ -1,0 +1,124 @@
+"""The model node: a prompt in, a validated answer out, asked again within a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig
+from pydantic import BaseModel
+
+from holdfast.errors import AnswerInvalid, DeclarationError
+from holdfast.llm.factory import ChatModel
+from holdfast.llm.scripted import Script
+from holdfast.recording import step_of
+
+from .answers import judge
+from .context import current_run
+from .nodes import Node
+from .prompts import Prompt
+from .state import State
+
+R = TypeVar("R")
+
+ASK_AGAIN = """\
+Your answer was not accepted:
+{errors}
+Answer again: the whole corrected JSON object and nothing else."""
+
+
+class ModelNode(Node[R]):
+    """Asks a chat model; the result is the text, or an instance of `answer`.
+
+    The schema's validators may look at the run: `info.context` is the node's `State`.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        pipeline: str,
+        version: str,
+        prompt: str,
+        system: str | None,
+        alias: str,
+        answer: type[BaseModel] | None,
+        tries: int,
+        credits: int,  # noqa: A002 - the record's own word
+        script: Script | None,
+    ) -> None:
+        super().__init__(name, pipeline=pipeline, version=version)
+        self._where = where = f'pipeline {pipeline}: node "{name}"'
+        if tries < 1:
+            raise DeclarationError(f"{where}: tries={tries} leaves no try at all")
+        if credits < 0:
+            raise DeclarationError(f"{where}: credits={credits} is negative")
+        self.alias = alias
+        self.answer = answer
+        self.tries = tries
+        self.credits = credits
+        self.prompts = [Prompt(text, where) for text in (system, prompt) if text is not None]
+        self._script = script
+
+    async def run(self, state: State, config: RunnableConfig) -> Any:
+        """Ask, and ask again while the answer does not fit.
+
+        Raises:
+            AnswerInvalid: no answer fitted within the limit of tries.
+            PromptError: the prompt uses a result that is not there.
+            Exception: whatever the model's client raises.
+        """
+        texts = [prompt.render(state) for prompt in self.prompts]
+        messages: list[BaseMessage] = [SystemMessage(text) for text in texts[:-1]]
+        messages.append(HumanMessage(texts[-1]))
+        chat = current_run().models.chat(self.alias, script=self._script, pipeline=self.pipeline)
+        if self.answer is None:
+            options = chat.options(operation=self.name)
+            return str((await chat.model.ainvoke(messages, config, **options)).text)
+        return await self._ask(self.answer, chat, messages, state, config)
+
+    async def _ask(
+        self,
+        schema: type[BaseModel],
+        chat: ChatModel,
+        messages: list[BaseMessage],
+        state: State,
+        config: RunnableConfig,
+    ) -> BaseModel:
+        step = step_of(config)
+        options = chat.options(operation=self.name, schema=schema)
+        errors: Sequence[str] = ()
+        for _ in range(self.tries):
+            reply = await chat.model.ainvoke(messages, config, **options)
+            verdict = judge(str(reply.text), schema, state)  # LangChain's is a subclass of str
+            accepted = verdict.answer is not None
+            step.validated(
+                outcome=verdict.outcome,
+                duration_us=verdict.duration_us,
+                errors=verdict.errors,
+                credits=self.credits if accepted else 0,
+            )
+            if verdict.answer is not None:
+                return verdict.answer
+            errors = verdict.errors
+            complaint = ASK_AGAIN.format(errors="\n".join(f"- {line}" for line in errors))
+            # A list of its own each time: the record may still hold the one before.
+            messages = [*messages, reply, HumanMessage(complaint)]
+        raise AnswerInvalid(
+            f"{self._where} got no valid {schema.__name__} in {self.tries} "
+            f"{'try' if self.tries == 1 else 'tries'}; the last answer: {'; '.join(errors)}",
+            error_class="permanent",
+            hint="look at the attempts' raw responses; loosen the schema or sharpen the prompt",
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Also the alias and the answer's schema by name."""
+        answer = self.answer.__name__ if self.answer else None
+        return {**super().describe(), "alias": self.alias, "answer": answer}
+
+    def sources(self) -> list[object]:
+        """The answer's schema."""
+        return [self.answer] if self.answer else []

@@ -1,0 +1,345 @@
+"""The collector of one execution: numbers its steps and hands every change to the sink."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.domain.changes import (
+    AttemptFinished,
+    AttemptStarted,
+    AttemptValidated,
+    Change,
+    Finished,
+    StepFinished,
+    StepStarted,
+    write_change,
+)
+from holdfast.domain.ids import now_us
+from holdfast.domain.payload import INLINE_BYTES, Texts, encode
+from holdfast.domain.status import ExecutionStatus, StepStatus
+from holdfast.errors import AnswerInvalid, HoldfastError
+from holdfast.llm.failures import classify
+from holdfast.ports import RecordSink
+from holdfast.telemetry import logger
+
+log = logger("recording")
+
+MAX_ERROR_CHARS = 4000
+"""Characters kept of an error's message and of its traceback."""
+
+MAX_FAULTS = 20
+"""Recording faults kept by name; further ones are only counted in the log."""
+
+
+@dataclass(slots=True)
+class OpenAttempt:
+    """A model call that has not ended."""
+
+    n: int
+    began_ns: int
+    first_token_us: int | None = None
+
+
+@dataclass(slots=True)
+class OpenStep:
+    """A step that has not ended."""
+
+    number: int
+    kind: str
+    operation: str
+    began_ns: int
+    ours: bool = False  # a node of a pipeline of ours, whose output is `{"results": {name: …}}`
+    attempts: int = 0
+    attempt: OpenAttempt | None = None
+    last_attempt_failed: bool = False
+    failure: tuple[BaseException, str] | None = None  # set by `StepHandle.fail`
+    skip_reason: str | None = None
+
+
+class Collector:
+    """Turns what happens inside one execution into changes.
+
+    Its methods may be called from any thread, and never raise: a fault of the recorder's own is
+    logged, noted on the execution, and the run goes on.
+    """
+
+    def __init__(
+        self,
+        execution_id: str,
+        sink: RecordSink,
+        *,
+        texts: Texts | None = None,
+        clock: Callable[[], int] = now_us,
+    ) -> None:
+        self.execution_id = execution_id
+        self.texts = texts or Texts()
+        self.faults: list[str] = []
+        self._sink = sink
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._steps = 0
+        self._open: dict[int, OpenStep] = {}
+        self._finished = False
+
+    def start_step(
+        self,
+        *,
+        kind: str,
+        operation: str,
+        version: str | None = None,
+        parent: int | None = None,
+        input: Any = None,  # noqa: A002 - the record's own word
+    ) -> OpenStep:
+        """Open a step and return it; its number counts from 1."""
+        with self._lock:
+            self._steps += 1
+            step = OpenStep(self._steps, kind, operation, time.perf_counter_ns())
+            self._open[step.number] = step
+        with self.guard("step.started"):
+            self._send(
+                StepStarted(
+                    step=step.number,
+                    parent=parent,
+                    kind=kind,
+                    operation=operation,
+                    version=version,
+                    at=self._clock(),
+                    input=None if input is None else self.texts.add(input),
+                )
+            )
+        return step
+
+    def finish_step(
+        self,
+        step: OpenStep,
+        *,
+        output: Any = None,
+        error: BaseException | None = None,
+        status: StepStatus | None = None,
+    ) -> None:
+        """Close a step; a second close of the same step does nothing."""
+        with self._lock:
+            if self._open.pop(step.number, None) is None:
+                return
+        phase: str | None = None
+        if error is None and step.failure is not None:
+            error, phase = step.failure
+        if status is None:
+            status = StepStatus.SUCCEEDED if error is None else StepStatus.FAILED
+            if step.skip_reason is not None and error is None:
+                status = StepStatus.SKIPPED
+        if error is not None and phase is None and status is StepStatus.FAILED:
+            phase = _phase(step, error)
+        if step.attempt is not None:  # given up before the provider answered
+            self.finish_attempt(step, status=status)
+        with self.guard("step.finished"):
+            self._send(
+                StepFinished(
+                    step=step.number,
+                    status=status,
+                    at=self._clock(),
+                    duration_us=(time.perf_counter_ns() - step.began_ns) // 1000,
+                    output=None if output is None else self.texts.add(output),
+                    error=None if error is None else describe_error(error),
+                    error_phase=phase,
+                    skip_reason=step.skip_reason,
+                )
+            )
+
+    def start_attempt(
+        self,
+        step: OpenStep,
+        *,
+        provider: str | None,
+        model: str | None,
+        parameters: Mapping[str, Any],
+        system: int | None,
+        user: int | None,
+        messages: int | None,
+    ) -> None:
+        """Note that a model call is about to be made."""
+        step.attempts += 1
+        step.attempt = OpenAttempt(step.attempts, time.perf_counter_ns())
+        with self.guard("attempt.started"):
+            self._send(
+                AttemptStarted(
+                    step=step.number,
+                    n=step.attempts,
+                    at=self._clock(),
+                    provider=provider,
+                    model=model,
+                    parameters={key: self._parameter(value) for key, value in parameters.items()},
+                    system=system,
+                    user=user,
+                    messages=messages,
+                )
+            )
+
+    def first_token(self, step: OpenStep) -> None:
+        """Note the moment the provider's first token came."""
+        attempt = step.attempt
+        if attempt is not None and attempt.first_token_us is None:
+            attempt.first_token_us = (time.perf_counter_ns() - attempt.began_ns) // 1000
+
+    def finish_attempt(
+        self,
+        step: OpenStep,
+        *,
+        status: StepStatus,
+        answer: Any = None,
+        error: BaseException | None = None,
+        **facts: Any,
+    ) -> None:
+        """Close the step's open attempt.
+
+        Args:
+            step: whose attempt.
+            status: how it ended.
+            answer: the raw response, as it came.
+            error: what the provider or its client raised.
+            **facts: further fields of `AttemptFinished` (tokens, request id, …).
+        """
+        attempt, step.attempt = step.attempt, None
+        if attempt is None:
+            return
+        step.last_attempt_failed = status is not StepStatus.SUCCEEDED
+        with self.guard("attempt.finished"):
+            if error is not None:
+                failure = classify(error)
+                facts["error"] = describe_error(error, with_traceback=False)
+                facts["error_class"] = failure.error_class
+                facts["http_status"] = failure.http_status
+                facts.setdefault("request_id", failure.request_id)
+            self._send(
+                AttemptFinished(
+                    step=step.number,
+                    n=attempt.n,
+                    status=status,
+                    at=self._clock(),
+                    duration_us=(time.perf_counter_ns() - attempt.began_ns) // 1000,
+                    first_token_us=attempt.first_token_us,
+                    answer=None if answer is None else self.texts.add(answer),
+                    **facts,
+                )
+            )
+
+    def validated(
+        self,
+        step: OpenStep,
+        *,
+        outcome: str,
+        duration_us: int,
+        errors: list[str] | None = None,
+        credits: int = 0,  # noqa: A002 - the record's own word
+    ) -> None:
+        """Note how the newest attempt's answer fared against its schema."""
+        with self.guard("attempt.validated"):
+            self._send(
+                AttemptValidated(
+                    step=step.number,
+                    n=step.attempts,
+                    outcome=outcome,
+                    duration_us=duration_us,
+                    errors=errors or [],
+                    credits=credits,
+                )
+            )
+
+    def tokens(self, step: OpenStep, text: str) -> None:
+        """Pass on a piece of streamed text."""
+        with self.guard("tokens"):
+            self._sink.tokens(self.execution_id, step.number, text)
+
+    def finish(
+        self,
+        status: ExecutionStatus,
+        *,
+        output: Any = None,
+        error: Mapping[str, Any] | None = None,
+        abandoned: bool = False,
+    ) -> None:
+        """End the execution: close what is open, then say so; later changes are refused.
+
+        Args:
+            status: how it ended.
+            output: its result.
+            error: `{"code", "message", …}` when it did not succeed.
+            abandoned: steps still open are running code that could not be stopped.
+        """
+        left = StepStatus.ABANDONED if abandoned else StepStatus.CANCELLED
+        for step in reversed(list(self._open.values())):
+            self.finish_step(step, status=left)
+        body: Mapping[str, Any] = dict(error) if error else {}
+        try:
+            index = None if output is None else self.texts.add(output)
+        except Exception as fault:  # noqa: BLE001 - the outcome must reach the hub regardless
+            self._fault("output", fault)
+            index = None
+        with self._lock:
+            if self._finished:
+                return
+            change = Finished(
+                status=status,
+                at=self._clock(),
+                output=index,
+                error=dict(body) or None,
+                faults=self.faults[:MAX_FAULTS],
+            )
+            self._send(change)
+            self._finished = True
+
+    @contextmanager
+    def guard(self, where: str) -> Generator[None]:
+        """Keep a recorder's own fault away from the run: log it, note it on the execution."""
+        try:
+            yield
+        except Exception as fault:  # noqa: BLE001 - promise 3: recording never fails a run
+            self._fault(where, fault)
+
+    def _fault(self, where: str, fault: Exception) -> None:
+        self.faults.append(f"{where}: {type(fault).__name__}: {fault}"[:500])
+        log.error("recording.fault", execution_id=self.execution_id, where=where, exc_info=fault)
+
+    def _send(self, change: Change) -> None:
+        # One lock around both: the entries a change carries are those its indexes point to.
+        with self._lock:
+            if self._finished:
+                return
+            change.texts = self.texts.take_new()
+            self._sink.change(self.execution_id, write_change(change))
+
+    def _parameter(self, value: Any) -> Any:
+        body = encode(value)
+        return value if len(body) <= INLINE_BYTES else {"$": self.texts.add(value, 0)}
+
+
+def describe_error(error: BaseException, *, with_traceback: bool = True) -> dict[str, Any]:
+    """An error as a record keeps it: type, message, code and where it was raised."""
+    described: dict[str, Any] = {
+        "type": type(error).__name__,
+        "message": (error.message if isinstance(error, HoldfastError) else str(error))[
+            :MAX_ERROR_CHARS
+        ],
+    }
+    if isinstance(error, HoldfastError):
+        described["code"] = error.code
+        if error.hint:
+            described["hint"] = error.hint
+    elif with_traceback:
+        frames = traceback.format_exception(error)
+        described["traceback"] = "".join(frames)[-MAX_ERROR_CHARS:]
+    return described
+
+
+def _phase(step: OpenStep, error: BaseException) -> str:
+    if isinstance(error, AnswerInvalid):
+        return "validation"
+    if step.kind == "model" and step.last_attempt_failed:
+        return "provider"
+    return "node"

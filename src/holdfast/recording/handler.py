@@ -1,0 +1,361 @@
+"""LangChain callbacks into steps: any graph, node, model, tool or retriever run is recorded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import ParentCommand
+
+from holdfast.domain.status import StepStatus
+from holdfast.llm.usage import answer_facts, usage_of
+
+from .collector import Collector, OpenStep
+from .messages import keep_messages, message_fields
+
+HIDDEN_TAG = "langsmith:hidden"
+"""LangGraph marks its own plumbing (channel writes, branches' writers) with this tag."""
+
+KIND_KEY = "holdfast_kind"
+VERSION_KEY = "holdfast_version"
+
+_PLAIN_PARAMETERS = frozenset({"stream", "_type", "model", "model_name", "messages", "input"})
+
+
+class RecordingHandler(BaseCallbackHandler):
+    """Feeds one execution's collector.
+
+    Runs inline: LangChain calls it in the task of the run itself, so order is the order of
+    things, and nothing is left behind when a run is cancelled.
+    """
+
+    run_inline = True
+    raise_error = False
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+        self._lock = threading.Lock()
+        # Run id to the step that stands for it; None for the graph's own outermost run.
+        self._steps: dict[UUID, OpenStep | None] = {}
+        self._hidden: set[UUID] = set()
+
+    def step(self, run_id: UUID | None) -> OpenStep | None:
+        """The step a run belongs to."""
+        return self._steps.get(run_id) if run_id is not None else None
+
+    # -- chains: graphs, nodes, runnables --------------------------------------------------
+
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any] | None,  # noqa: ARG002
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        with self.collector.guard("chain.start"):
+            if parent_run_id is None:
+                self._steps[run_id] = None
+                return
+            parent = self._steps.get(parent_run_id)
+            tags = tags or []
+            is_node = any(tag.startswith("graph:step") for tag in tags)
+            # A parallel group is a node whose inner graph is no step of its own.
+            inner_graph = parent is not None and parent.kind == "parallel" and not is_node
+            if HIDDEN_TAG in tags or inner_graph:
+                self._hidden.add(run_id)
+                self._steps[run_id] = parent
+                return
+            metadata = metadata or {}
+            name = str(kwargs.get("name") or "runnable")
+            step = self.collector.start_step(
+                kind=str(metadata.get(KIND_KEY, "node")) if is_node else "chain",
+                operation=name,
+                version=metadata.get(VERSION_KEY) if is_node else None,
+                parent=parent.number if parent else None,
+                input=inputs,
+            )
+            step.ours = is_node and KIND_KEY in metadata
+            self._steps[run_id] = step
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        self._end(run_id, output=outputs)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        if isinstance(error, ParentCommand):  # how a subgraph hands a command to its parent
+            self._end(run_id, output=error.args[0] if error.args else None)
+            return
+        self._end(run_id, error=error)
+
+    # -- models ----------------------------------------------------------------------------
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        with self.collector.guard("model.start"):
+            batch = messages[0] if messages else []
+            kept = keep_messages(self.collector.texts, batch)
+            self._start_model(serialized, run_id, parent_run_id, metadata, kept, kwargs)
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        with self.collector.guard("model.start"):
+            text = self.collector.texts.add("\n".join(prompts))
+            self._start_model(
+                serialized, run_id, parent_run_id, metadata, (None, text, text), kwargs
+            )
+
+    def on_llm_new_token(
+        self,
+        token: str | list[str | dict[str, Any]],
+        *,
+        run_id: UUID,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        step = self._steps.get(run_id)
+        if step is None:
+            return
+        self.collector.first_token(step)
+        if token and isinstance(token, str):
+            self.collector.tokens(step, token)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        with self.collector.guard("model.end"):
+            step = self._steps.get(run_id)
+            if step is None:
+                return
+            generation = response.generations[0][0] if response.generations else None
+            if isinstance(generation, ChatGeneration):
+                message = generation.message
+                self._finish_attempt(step, message)
+                output: Any = message_fields(message)
+            else:
+                output = generation.text if generation else None
+                self.collector.finish_attempt(
+                    step, status=StepStatus.SUCCEEDED, answer=response.model_dump(mode="json")
+                )
+        self._end_model(run_id, output=output)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        with self.collector.guard("model.error"):
+            step = self._steps.get(run_id)
+            if step is not None:
+                status = _status_of(error) or StepStatus.FAILED
+                self.collector.finish_attempt(step, status=status, error=error)
+        self._end_model(run_id, error=error)
+
+    def _start_model(
+        self,
+        serialized: Mapping[str, Any] | None,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        metadata: Mapping[str, Any] | None,
+        kept: tuple[int | None, int | None, int | None],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        metadata = metadata or {}
+        asked: Mapping[str, Any] = kwargs.get("invocation_params") or {}
+        parent = self._steps.get(parent_run_id) if parent_run_id else None
+        name = str(kwargs.get("name") or _class_name(serialized) or "model")
+        if parent is not None and parent.kind == "model":
+            # A model node's call is an attempt of that node's step.
+            step = parent
+            self._hidden.add(run_id)
+        else:
+            step = self.collector.start_step(
+                kind="model", operation=name, parent=parent.number if parent else None
+            )
+        self._steps[run_id] = step
+        model = metadata.get("ls_model_name") or asked.get("model") or asked.get("model_name")
+        system, user, messages = kept
+        self.collector.start_attempt(
+            step,
+            provider=metadata.get("ls_provider") or _class_name(serialized),
+            model=str(model) if model else None,
+            parameters={
+                key: value
+                for key, value in asked.items()
+                if key not in _PLAIN_PARAMETERS and value is not None and "key" not in key
+            },
+            system=system,
+            user=user,
+            messages=messages,
+        )
+
+    def _finish_attempt(self, step: OpenStep, message: BaseMessage) -> None:
+        usage = usage_of(message)
+        facts = answer_facts(message)
+        self.collector.finish_attempt(
+            step,
+            status=StepStatus.SUCCEEDED,
+            answer=message_fields(message, raw=True),
+            request_id=facts.request_id,
+            finish_reason=facts.finish_reason,
+            model=facts.model,
+            tokens_input=usage.tokens_input,
+            tokens_cached=usage.tokens_cached,
+            tokens_cache_write=usage.tokens_cache_write,
+            tokens_output=usage.tokens_output,
+            tokens_reasoning=usage.tokens_reasoning,
+            usage=usage.usage,
+        )
+
+    def _end_model(
+        self, run_id: UUID, *, output: Any = None, error: BaseException | None = None
+    ) -> None:
+        if run_id in self._hidden:
+            self._hidden.discard(run_id)
+            self._steps.pop(run_id, None)
+            return
+        self._end(run_id, output=output, error=error)
+
+    # -- tools and retrievers --------------------------------------------------------------
+
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any],
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        inputs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        name = str(kwargs.get("name") or (serialized or {}).get("name") or "tool")
+        self._start_plain("tool", name, run_id, parent_run_id, inputs or input_str)
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        self._end(run_id, output=output)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        self._end(run_id, error=error)
+
+    def on_retriever_start(
+        self,
+        serialized: dict[str, Any],
+        query: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        name = str(kwargs.get("name") or _class_name(serialized) or "retriever")
+        self._start_plain("retriever", name, run_id, parent_run_id, query)
+
+    def on_retriever_end(
+        self,
+        documents: Sequence[Any],
+        *,
+        run_id: UUID,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        self._end(run_id, output=list(documents))
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        self._end(run_id, error=error)
+
+    def _start_plain(
+        self, kind: str, name: str, run_id: UUID, parent_run_id: UUID | None, given: Any
+    ) -> None:
+        with self.collector.guard(f"{kind}.start"):
+            parent = self._steps.get(parent_run_id) if parent_run_id else None
+            self._steps[run_id] = self.collector.start_step(
+                kind=kind, operation=name, parent=parent.number if parent else None, input=given
+            )
+
+    def _end(self, run_id: UUID, *, output: Any = None, error: BaseException | None = None) -> None:
+        with self.collector.guard("step.end"):
+            step = self._steps.pop(run_id, None)
+            if step is None or run_id in self._hidden:
+                self._hidden.discard(run_id)
+                return
+            if step.ours and isinstance(output, dict):
+                output = cast("dict[str, Any]", output).get("results", {}).get(step.operation)
+            status = _status_of(error) if error is not None else None
+            self.collector.finish_step(
+                step, output=output, error=None if status else error, status=status
+            )
+
+
+class StepHandle:
+    """What a node may say of its own step beyond returning or raising."""
+
+    def __init__(self, collector: Collector | None, step: OpenStep | None) -> None:
+        self._collector = collector
+        self._step = step
+
+    def fail(self, error: BaseException, phase: str = "node") -> None:
+        """Record the step as failed though its node returns normally."""
+        if self._step is not None:
+            self._step.failure = (error, phase)
+
+    def skip(self, reason: str) -> None:
+        """Record the step as skipped, with the reason."""
+        if self._step is not None:
+            self._step.skip_reason = reason
+
+    def validated(
+        self,
+        *,
+        outcome: str,
+        duration_us: int,
+        errors: list[str] | None = None,
+        credits: int = 0,  # noqa: A002
+    ) -> None:
+        """Record how the newest attempt's answer fared: `valid`, `repaired` or `invalid`."""
+        if self._collector is not None and self._step is not None:
+            self._collector.validated(
+                self._step,
+                outcome=outcome,
+                duration_us=duration_us,
+                errors=errors,
+                credits=credits,
+            )
+
+
+NO_STEP = StepHandle(None, None)
+"""Stands in when a graph runs where nothing records."""
+
+
+def step_of(config: RunnableConfig) -> StepHandle:
+    """The handle of the step whose node was given `config`."""
+    manager = config.get("callbacks")
+    if isinstance(manager, BaseCallbackManager):
+        for handler in manager.handlers:
+            if isinstance(handler, RecordingHandler):
+                return StepHandle(handler.collector, handler.step(manager.parent_run_id))
+    return NO_STEP
+
+
+def _status_of(error: BaseException) -> StepStatus | None:
+    # CancelledError is no Exception: the step did not fail, it was stopped.
+    return None if isinstance(error, Exception) else StepStatus.CANCELLED
+
+
+def _class_name(serialized: Mapping[str, Any] | None) -> str | None:
+    path = cast("list[str] | None", (serialized or {}).get("id"))
+    return path[-1] if path else None

@@ -1,0 +1,1 @@
+"""The child process that runs graphs: frames over a socket pair, no database, no bus."""

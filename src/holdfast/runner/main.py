@@ -1,0 +1,175 @@
+"""The runner: a child of the hub that runs graphs; no database, no bus, no spare secret."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import orjson
+
+from holdfast.engine import Engine
+from holdfast.engine.threads import ExecutionThreads
+from holdfast.errors import HoldfastError
+from holdfast.llm.factory import Models
+from holdfast.pipelines.registry import Registry
+from holdfast.ports import ModelConfig, Ports
+from holdfast.telemetry import configure_logging, logger
+
+from .client_ports import HubPorts
+from .frames import Kind, Wire, read_run
+
+log = logger("runner")
+
+TOKENS_LIMIT = 1024 * 1024
+"""With this much unread, streamed text is dropped first."""
+
+
+class Runner:
+    """Answers the hub's frames until the socket closes."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self._wire = Wire(self._on_message, self._on_closed)
+        self._hub = HubPorts(self._ask)
+        self._engine: Engine | None = None
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Talk over `sock` until the hub is gone or has no more work for us."""
+        await self._loop.create_unix_connection(lambda: self._wire, sock=sock)
+        await self.gone.wait()
+
+    # -- what the engine tells (RecordSink) --------------------------------------------------
+
+    def change(self, execution_id: str, raw: bytes) -> None:
+        """Send a change; from any thread."""
+        self._send(Kind.CHANGE, execution_id.encode() + raw)
+
+    def tokens(self, execution_id: str, step: int, text: str) -> None:
+        """Send streamed text unless the hub is behind; from any thread."""
+        if self._wire.queued < TOKENS_LIMIT:
+            self._send(Kind.TOKENS, orjson.dumps([execution_id, step, text]))
+
+    def _send(self, kind: Kind, body: bytes) -> None:
+        if threading.get_ident() == self._loop_thread:
+            self._wire.send(kind, body)
+        else:
+            self._loop.call_soon_threadsafe(self._wire.send, kind, body)
+
+    def _ask(self, body: bytes) -> None:
+        self._send(Kind.ASK, body)
+
+    # -- what the hub says ---------------------------------------------------------------------
+
+    def _on_message(self, kind: Kind, body: bytes) -> None:
+        match kind:
+            case Kind.RUN:
+                assert self._engine is not None, "RUN before READY"  # noqa: S101
+                self._engine.start(read_run(body))
+            case Kind.CANCEL:
+                if self._engine is not None:
+                    self._engine.cancel(body.decode())
+            case Kind.ANSWER:
+                self._hub.answered(orjson.loads(body))
+            case Kind.PING:
+                self._wire.send(Kind.PONG, body)
+            case Kind.HELLO:
+                self._spawn(self._begin(orjson.loads(body)))
+            case Kind.STOP:
+                self._stopping = True
+                self._leave_when_idle()
+            case _:
+                log.error("runner.unexpected_frame", kind=kind.name)
+
+    def _on_closed(self, error: Exception | None) -> None:
+        if error is not None:
+            log.warning("runner.hub_lost", error=repr(error))
+        self.gone.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _begin(self, hello: dict[str, Any]) -> None:
+        """Load the apps, make everything warm, then say so."""
+        for path in reversed(hello["sys_path"]):
+            if path not in sys.path:
+                sys.path.insert(0, path)
+        configure_logging(hello["log_level"], form=hello["log_form"])
+        threads = ExecutionThreads(hello["slots"])
+        self._loop.set_default_executor(threads)
+        registry = Registry.load(hello["apps"])
+        configs = {alias: ModelConfig(**config) for alias, config in hello["models"].items()}
+        self._engine = Engine(
+            registry=registry,
+            models=Models(configs),
+            sink=self,
+            ports=Ports(events=self._hub),
+            threads=threads,
+            on_end=self._on_end,
+            on_abandoned=self._on_abandoned,
+        )
+        ready = {"pid": os.getpid(), "failures": [str(one) for one in registry.failures]}
+        self._wire.send(Kind.READY, orjson.dumps(ready))
+
+    def _on_end(self, execution_id: str) -> None:
+        self._wire.send(Kind.ENDED, execution_id.encode())
+        self._leave_when_idle()
+
+    def _on_abandoned(self, execution_id: str) -> None:
+        self._wire.send(Kind.ABANDONED, execution_id.encode())
+
+    def _leave_when_idle(self) -> None:
+        if self._stopping and (self._engine is None or self._engine.running == 0):
+            self._wire.close()
+            self.gone.set()
+
+
+def _watch_parent(sock: socket.socket) -> None:
+    """End the process when the hub's end closes, even while user code blocks the loop."""
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLHUP | select.POLLERR)
+    poller.poll()
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve the hub at the socket whose descriptor is the first argument."""
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.setblocking(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle
+    watched = sock.dup()
+    threading.Thread(target=_watch_parent, args=(watched,), daemon=True).start()
+
+    async def serve() -> None:
+        await Runner().serve(sock)
+
+    try:
+        _run(serve())
+    except HoldfastError as error:
+        log.error("runner.failed", code=error.code, error=str(error))
+        raise SystemExit(1) from error
+    # Threads that user code left blocked must not keep the process.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop  # an extra
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)

@@ -1,0 +1,199 @@
+"""All settings, in one place; the only reader of the environment.
+
+Each is the environment variable `HOLDFAST_` + its name in capitals, from the environment or a
+`.env` file in the working directory. An unknown `HOLDFAST_…` variable or a wrong value is refused
+with its name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from holdfast.errors import SettingsError
+from holdfast.llm.aliases import read_aliases
+from holdfast.ports import ModelConfig
+
+PREFIX = "HOLDFAST_"
+
+ALIASES = {"DATABASE_URL": "database_url", "MANAGER_PORT": "port"}
+"""Variables without the prefix that are read too; the prefixed form wins."""
+
+FOREIGN = ("HOLDFAST_TEST_",)
+"""Prefixes of variables that belong to the tests and are ignored here."""
+
+RUNNER_HIDES = frozenset({"DATABASE_URL", "MANAGER_PORT", "OPENAI_API_KEY"})
+"""Variables a runner does not inherit; a key reaches it only if a model alias uses it."""
+
+
+class Settings(BaseModel):
+    """Everything that can be set.
+
+    Attributes:
+        environment: the variables the settings were read from, for what refers to them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(
+        default=Path(".holdfast"), description="Folder for the SQLite file, the journal and locks."
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="`postgresql://user@host/name` or `sqlite:////path`; default: an SQLite file "
+        "under the home folder.",
+        repr=False,
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on; loopback only.")
+    port: int = Field(default=8001, ge=0, le=65535, description="Port to listen on; 0: any free.")
+    apps: tuple[str, ...] = Field(
+        default=(),
+        description="Apps to load, separated by commas: `package.module` or `package.module:name`.",
+    )
+    models: dict[str, Any] = Field(
+        default_factory=dict[str, Any],
+        description='Model aliases as JSON: `{"fast": "openai:NAME"}`; see docs/models.md.',
+    )
+    runners: int = Field(default=2, ge=1, le=64, description="Runner processes.")
+    runner_slots: int = Field(
+        default=32, ge=1, le=1024, description="Executions one runner works on at once."
+    )
+    runner_env: tuple[str, ...] = Field(
+        default=(),
+        description="Names of variables runners inherit although they are hidden by default.",
+    )
+    deadline: float | None = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds an execution may take when its pipeline does not say; 0: no limit.",
+    )
+    stop_grace: float = Field(
+        default=10.0, ge=0, description="Seconds running work gets to end when the hub stops."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least important log records shown."
+    )
+    log_form: Literal["text", "json"] = Field(
+        default="text", description="Log records for people or for collectors."
+    )
+    environment: Annotated[Mapping[str, str], Field(repr=False, exclude=True)] = Field(
+        default_factory=dict[str, str], repr=False
+    )
+
+    @field_validator("apps", "runner_env", mode="before")
+    @classmethod
+    def _comma_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _json(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"not JSON: {error}") from error
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _no_limit(cls, value: Any) -> Any:
+        return None if value in (0, "0") else value
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        if value == "localhost":
+            return value
+        try:
+            loopback = ip_address(value).is_loopback
+        except ValueError as error:
+            raise ValueError("must be an IP address or localhost") from error
+        if not loopback:
+            raise ValueError("must be a loopback address: without API keys anybody could send work")
+        return value
+
+    @property
+    def url(self) -> str:
+        """Where the hub answers."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def store_url(self) -> str:
+        """The database, as a URL."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'holdfast.db'}"
+
+    def model_configs(self) -> dict[str, ModelConfig]:
+        """The model aliases, secrets resolved.
+
+        Raises:
+            SettingsError: an alias is wrong; the message names it.
+        """
+        return read_aliases(self.models, self.environment)
+
+    def runner_environment(self) -> dict[str, str]:
+        """What a runner inherits: no setting of the hub's, no key that no alias uses."""
+        keys = {config.api_key for config in self.model_configs().values() if config.api_key}
+        return {
+            name: value
+            for name, value in self.environment.items()
+            if name in self.runner_env
+            or value in keys
+            or not (name.startswith(PREFIX) or name in RUNNER_HIDES)
+        }
+
+
+def load(
+    overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Read the settings.
+
+    Args:
+        overrides: by field name; win over the environment.
+        environ: instead of the process's environment and `.env`.
+
+    Raises:
+        SettingsError: an unknown variable or a wrong value; the message names the variable.
+    """
+    if environ is None:
+        dotenv = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+        environ = {**dotenv, **os.environ}
+    values: dict[str, Any] = {}
+    for name, field in ALIASES.items():
+        if environ.get(name):
+            values[field] = environ[name]
+    for name, value in environ.items():
+        if not name.startswith(PREFIX) or name.startswith(FOREIGN):
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        if field not in Settings.model_fields or field == "environment":
+            raise SettingsError(f"unknown setting {name}", hint=_nearest(field))
+        values[field] = value
+    values |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        return Settings(**values, environment=environ)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise SettingsError(
+            f"{name}: {first['msg'].removeprefix('Value error, ')}",
+            hint=Settings.model_fields[str(first["loc"][0])].description or "",
+        ) from None
+
+
+def _nearest(field: str) -> str:
+    close = difflib.get_close_matches(field, Settings.model_fields, n=1)
+    known = [name for name in Settings.model_fields if name != "environment"]
+    names = close or known
+    return "did you mean " + " or ".join(PREFIX + name.upper() for name in names) + "?"

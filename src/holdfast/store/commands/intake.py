@@ -1,0 +1,238 @@
+"""Taking events in, and calling them off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import ClassVar, Self
+
+from sqlalchemy import bindparam, select
+
+from holdfast.domain.events import NewEvent
+from holdfast.domain.status import EventStatus
+from holdfast.errors import HoldfastError, IdempotencyConflict, IllegalMove, InvalidInput, NotFound
+from holdfast.store.base import Command, Lane, Writes
+from holdfast.store.frames import plain
+from holdfast.store.statements import (
+    Conflict,
+    Insert,
+    Statement,
+    fill,
+    pieces,
+    sized,
+    slots,
+)
+from holdfast.store.tables import events
+
+from .held import HeldEvent, hold, save
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """What became of a submitted event.
+
+    Attributes:
+        id: the stored event's; the earlier one's when the idempotency key was known.
+        status: the stored event's, now.
+        received_at: when it was stored.
+        created: False when the key was known.
+    """
+
+    id: str
+    status: EventStatus
+    received_at: int
+    created: bool
+
+
+_INSERT = Insert(
+    events,
+    unless=Conflict(("owner_id", "idempotency_key"), events.c.idempotency_key.is_not(None)),
+)
+
+_TEXTS = ("owner_id", "type", "source", "subject", "target", "idempotency_key", "traceparent")
+
+
+@cache
+def _by_key(count: int) -> Statement:
+    return Statement(
+        select(
+            events.c.idempotency_key,
+            events.c.body_hash,
+            events.c.id,
+            events.c.status,
+            events.c.received_at,
+        ).where(
+            events.c.owner_id == bindparam("owner"),
+            events.c.idempotency_key.in_(slots("key", count)),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Submit(Command[Submitted]):
+    """Accept an event: queued, once per owner and idempotency key.
+
+    Raises:
+        IdempotencyConflict: the key was used with another body.
+        InvalidInput: a text that a database cannot hold.
+    """
+
+    lane: ClassVar[Lane] = "submit"
+    order: ClassVar[int] = 2
+    event: NewEvent
+
+    @classmethod
+    def write_many(
+        cls, tx: Writes, commands: Sequence[Self]
+    ) -> Sequence[Submitted | HoldfastError]:
+        """Insert all and pass over known keys; then see whose event each key holds."""
+        now = tx.now()
+        refused = [_unfit(command.event) for command in commands]
+        fit = [c.event for c, error in zip(commands, refused, strict=True) if error is None]
+        # Sorted, so that two hubs that take the same keys never wait for each other.
+        tx.insert(_INSERT, sorted((_row(event, now) for event in fit), key=_key_of_row))
+        first = _first_by_key(tx, fit)
+        return [
+            error or _result(command.event, first, now)
+            for command, error in zip(commands, refused, strict=True)
+        ]
+
+
+_Known = tuple[str, Submitted]
+"""A body hash and the event that was stored for it."""
+
+
+def _first_by_key(tx: Writes, new: Sequence[NewEvent]) -> dict[tuple[str, str], _Known]:
+    known: dict[tuple[str, str], _Known] = {}
+    keyed = sorted((e.owner_id, e.idempotency_key) for e in new if e.idempotency_key is not None)
+    for owner, pairs in groupby(keyed, key=lambda pair: pair[0]):
+        for piece in pieces([key for _, key in pairs]):
+            for key, body_hash, id_, status, received_at in tx.rows(
+                _by_key(sized(piece)), {"owner": owner, **fill("key", piece)}
+            ):
+                found = Submitted(
+                    id=id_, status=EventStatus(status), received_at=received_at, created=False
+                )
+                known[owner, key] = (body_hash, found)
+    return known
+
+
+def _result(
+    event: NewEvent, first: dict[tuple[str, str], _Known], now: int
+) -> Submitted | HoldfastError:
+    if event.idempotency_key is not None:
+        body_hash, found = first[event.owner_id, event.idempotency_key]
+        if body_hash != event.body_hash:
+            return IdempotencyConflict(
+                f"the idempotency key {event.idempotency_key!r} was used with another body",
+                hint=f"event {found.id} holds it; use a new key for a new event",
+            )
+        if found.id != event.id:
+            return found
+    return Submitted(id=event.id, status=EventStatus.QUEUED, received_at=now, created=True)
+
+
+def _row(event: NewEvent, now: int) -> tuple[object, ...]:
+    return (
+        event.id,
+        event.owner_id,
+        event.type,
+        event.source,
+        event.subject,
+        event.target,
+        event.target_kind,
+        event.data.decode(),
+        event.idempotency_key,
+        event.body_hash,
+        event.priority,
+        EventStatus.QUEUED.value,
+        0,  # deliveries
+        0,  # crashes
+        now,  # available_at
+        None,  # lease_owner
+        None,  # lease_until
+        0,  # fence
+        None,  # cancel_requested_at
+        None,  # execution_id
+        event.traceparent,
+        event.occurred_at,
+        now,  # received_at
+        None,  # finished_at
+        None,  # last_error
+    )
+
+
+def _key_of_row(row: tuple[object, ...]) -> tuple[str, str]:
+    return str(row[1]), str(row[8] or "")
+
+
+def _unfit(event: NewEvent) -> InvalidInput | None:
+    for name in _TEXTS:
+        text = getattr(event, name)
+        if text is not None and plain(text) != text:
+            return InvalidInput(
+                f"the event's {name} holds a NUL or a lone surrogate",
+                fields=[{"field": name, "expected": "text", "got": ascii(text)[:100]}],
+            )
+    try:
+        event.data.decode()
+    except UnicodeDecodeError as error:
+        return InvalidInput(f"the event's data is not UTF-8: {error}")
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """What a wish to cancel did.
+
+    Attributes:
+        status: `cancelled`, or `running` while the running execution is being told.
+        execution_id: the execution to be told; None when there never was one.
+    """
+
+    status: EventStatus
+    execution_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Command[Cancelled]):
+    """Call an event off: at once when nothing runs, else by leaving a wish that outlives a crash.
+
+    Raises:
+        NotFound: no such event, or another owner's.
+        IllegalMove: it has ended.
+    """
+
+    lane: ClassVar[Lane] = "finish"
+    order: ClassVar[int] = 4
+    event_id: str
+    owner_id: str
+
+    @classmethod
+    def write_many(
+        cls, tx: Writes, commands: Sequence[Self]
+    ) -> Sequence[Cancelled | HoldfastError]:
+        """Decide each under the events' locks."""
+        now = tx.now()
+        found = hold(tx, [command.event_id for command in commands])
+        moved: dict[str, HeldEvent] = {}
+        results: list[Cancelled | HoldfastError] = []
+        for command in commands:
+            event = found.get(command.event_id)
+            if event is None or event.owner_id != command.owner_id:
+                results.append(NotFound(f"there is no event {command.event_id}"))
+                continue
+            if event.status is EventStatus.RUNNING:
+                event.cancel_requested_at = event.cancel_requested_at or now
+            else:
+                try:
+                    event.move(EventStatus.CANCELLED, now)
+                except IllegalMove as error:
+                    results.append(error)
+                    continue
+            moved[event.id] = event
+            results.append(Cancelled(status=event.status, execution_id=event.execution_id))
+        save(tx, moved.values())
+        return results

@@ -1,0 +1,342 @@
+"""The right to run an event: taking it, keeping it, and taking it from the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Self
+
+from sqlalchemy import bindparam, select, update
+
+from holdfast.domain.events import Claimed
+from holdfast.domain.executions import Execution, Totals
+from holdfast.domain.ids import new_id
+from holdfast.domain.status import EventStatus, ExecutionStatus, event_after
+from holdfast.store.base import Command, Lane, Row, Writes
+from holdfast.store.frames import to_json
+from holdfast.store.rows import execution_row
+from holdfast.store.statements import Insert, Statement, fill, sized, slots
+from holdfast.store.tables import events, executions
+from holdfast.store.tables.base import word
+
+from .held import COLUMNS, HeldEvent, held, hold, lock, save
+
+CLAIMED_COLUMNS = (events.c.target, events.c.target_kind, events.c.data, events.c.traceparent)
+
+
+@cache
+def next_runnable(names: int) -> Statement:
+    """The best events that may run now, locked; what others are claiming is passed over."""
+    return lock(
+        select(*COLUMNS, *CLAIMED_COLUMNS)
+        .where(
+            events.c.status == word(EventStatus.QUEUED),
+            events.c.available_at <= bindparam("now"),
+            events.c.target.in_(slots("name", names)),
+            events.c.cancel_requested_at.is_(None),
+        )
+        .order_by(events.c.priority.desc(), events.c.available_at, events.c.id)
+        .limit(bindparam("limit")),
+        skip_locked=True,
+    )
+
+
+_INSERT_EXECUTION = Insert(executions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim(Command[list[Claimed]]):
+    """Take the best runnable events, each with a lease, a new fence and a `running` execution.
+
+    Attributes:
+        versions: per pipeline name (graph version, code version); only these are taken.
+        limit: at most so many.
+        lease_owner: boot id of the hub.
+        lease_us: length of the lease.
+    """
+
+    lane: ClassVar[Lane] = "claim"
+    order: ClassVar[int] = 3
+    versions: Mapping[str, tuple[str, str]]
+    limit: int
+    lease_owner: str
+    lease_us: int
+
+    @classmethod
+    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[Claimed]]:
+        """One after the other: the first takes the best."""
+        return [_claim(tx, command) for command in commands]
+
+
+def _claim(tx: Writes, command: Claim) -> list[Claimed]:
+    names = sorted(command.versions)
+    if not names or command.limit <= 0:
+        return []
+    now = tx.now()
+    picked = tx.rows(
+        next_runnable(sized(names)), {"now": now, "limit": command.limit, **fill("name", names)}
+    )
+    taken: list[HeldEvent] = []
+    claimed: list[Claimed] = []
+    runs: list[list[Any]] = []
+    for row in picked:
+        event = held(row[: len(COLUMNS)])
+        target, target_kind, data, traceparent = row[len(COLUMNS) :]
+        event.move(EventStatus.RUNNING, now)
+        event.deliveries += 1
+        event.fence += 1
+        event.lease_owner = command.lease_owner
+        event.lease_until = now + command.lease_us
+        event.execution_id = new_id()
+        taken.append(event)
+        claim = Claimed(
+            event_id=event.id,
+            owner_id=event.owner_id,
+            target=target,
+            target_kind=target_kind,
+            data=data.encode(),
+            traceparent=traceparent,
+            execution_id=event.execution_id,
+            fence=event.fence,
+            delivery=event.deliveries,
+            crashes=event.crashes,
+            started_at=now,
+        )
+        claimed.append(claim)
+        runs.append(execution_row(_begun(claim, command.versions[target])))
+    save(tx, taken)
+    tx.insert(_INSERT_EXECUTION, runs)
+    return claimed
+
+
+def _begun(claim: Claimed, versions: tuple[str, str]) -> Execution:
+    graph_version, code_version = versions
+    return Execution(
+        id=claim.execution_id,
+        owner_id=claim.owner_id,
+        event_id=claim.event_id,
+        kind=claim.target_kind,
+        name=claim.target,
+        graph_version=graph_version,
+        code_version=code_version,
+        delivery=claim.delivery,
+        parent_id=None,
+        session_id=None,
+        trace_id=_trace_id(claim.traceparent),
+        status=ExecutionStatus.RUNNING,
+        input=0,  # the event's data, see domain.payload
+        output=None,
+        error=None,
+        started_at=claim.started_at,
+        finished_at=None,
+        duration_us=None,
+        steps_total=0,
+        steps_succeeded=0,
+        steps_skipped=0,
+        steps_failed=0,
+        totals=Totals(),
+        flags={},
+        seq=0,
+    )
+
+
+def _trace_id(traceparent: str | None) -> str | None:
+    """The trace id within a W3C `traceparent`."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extended:
+    """What came of extending leases.
+
+    Attributes:
+        lost: events that are no longer ours; whatever runs for them must stop.
+        cancel_requested: events of ours that somebody wants cancelled.
+    """
+
+    lost: tuple[str, ...]
+    cancel_requested: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendLeases(Command[Extended]):
+    """Keep leases for another `lease_us`, and hear which are lost and which to cancel.
+
+    Attributes:
+        leases: (event id, fence) of each.
+    """
+
+    lane: ClassVar[Lane] = "finish"
+    order: ClassVar[int] = 5
+    lease_owner: str
+    leases: Sequence[tuple[str, int]]
+    lease_us: int
+
+    @classmethod
+    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[Extended]:
+        """Extend what is still held under the same fence."""
+        now = tx.now()
+        found = hold(tx, [event_id for command in commands for event_id, _ in command.leases])
+        kept: dict[str, HeldEvent] = {}
+        results: list[Extended] = []
+        for command in commands:
+            lost: list[str] = []
+            cancel: list[str] = []
+            for event_id, fence in command.leases:
+                event = found.get(event_id)
+                if event is None or not event.leased_to(command.lease_owner, fence):
+                    lost.append(event_id)
+                    continue
+                event.lease_until = now + command.lease_us
+                kept[event_id] = event
+                if event.cancel_requested_at is not None:
+                    cancel.append(event_id)
+            results.append(Extended(lost=tuple(lost), cancel_requested=tuple(cancel)))
+        save(tx, kept.values())
+        return results
+
+
+expired = lock(
+    select(*COLUMNS)
+    .where(
+        events.c.status == word(EventStatus.RUNNING),
+        events.c.lease_until < bindparam("now"),
+        events.c.lease_owner != bindparam("mine"),
+    )
+    .order_by(events.c.lease_until)
+    .limit(bindparam("limit")),
+    skip_locked=True,
+)
+"""Events whose lease ran out in other hands."""
+
+_LEASED_TO = lock(
+    select(*COLUMNS)
+    .where(
+        events.c.status == word(EventStatus.RUNNING),
+        events.c.lease_owner == bindparam("lease_owner"),
+    )
+    .order_by(events.c.id)
+)
+
+_CLOSE = Statement(
+    update(executions)
+    .where(
+        executions.c.id == bindparam("of"),
+        executions.c.status == word(ExecutionStatus.RUNNING),
+    )
+    .values(
+        status=word(ExecutionStatus.CRASHED),
+        finished_at=bindparam("at"),
+        duration_us=bindparam("until") - executions.c.started_at,
+        error=bindparam("error"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenBack:
+    """An event taken from a worker that is gone.
+
+    Attributes:
+        status: what it is now: `queued`, `dead` or `cancelled`.
+        execution_id: the execution that was running, now `crashed`.
+    """
+
+    event_id: str
+    owner_id: str
+    execution_id: str | None
+    status: EventStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reap(Command[list[GivenBack]]):
+    """Take back events whose lease ran out; each counts as a crash.
+
+    Attributes:
+        lease_owner: boot id of the hub that asks; its own are left alone.
+        limit: at most so many.
+    """
+
+    lane: ClassVar[Lane] = "claim"
+    order: ClassVar[int] = 6
+    lease_owner: str
+    limit: int = 100
+
+    @classmethod
+    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[GivenBack]]:
+        """One after the other; the second finds nothing left."""
+        now = tx.now()
+        reason = "the hub that ran it stopped renewing its lease"
+        return [
+            _give_back(
+                tx,
+                tx.rows(expired, {"now": now, "mine": command.lease_owner, "limit": command.limit}),
+                reason,
+                counts_as_crash=True,
+            )
+            for command in commands
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack(Command[list[GivenBack]]):
+    """Return what a dead boot of this machine still holds; the work did not crash, so none counts.
+
+    Its journal has to be stored first.
+    """
+
+    lane: ClassVar[Lane] = "claim"
+    order: ClassVar[int] = 7
+    lease_owner: str
+
+    @classmethod
+    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[GivenBack]]:
+        """Each boot's events in turn."""
+        return [
+            _give_back(
+                tx,
+                tx.rows(_LEASED_TO, {"lease_owner": command.lease_owner}),
+                "the hub that ran it died",
+                counts_as_crash=False,
+            )
+            for command in commands
+        ]
+
+
+def _give_back(
+    tx: Writes, rows: Sequence[Row], reason: str, *, counts_as_crash: bool
+) -> list[GivenBack]:
+    now = tx.now()
+    error = {"code": "runner_lost", "message": reason}
+    taken = [held(row) for row in rows]
+    for event in taken:
+        event.fence += 1  # whoever still runs it can no longer write
+        event.crashes += counts_as_crash
+        event.last_error = error
+        event.move(
+            event_after(
+                ExecutionStatus.CRASHED,
+                crashes=event.crashes,
+                cancel_requested=event.cancel_requested_at is not None,
+            ),
+            now,
+        )
+    save(tx, taken)
+    tx.change(
+        _CLOSE,
+        [
+            {"of": event.execution_id, "at": now, "until": now, "error": to_json(error)}
+            for event in taken
+        ],
+    )
+    return [
+        GivenBack(
+            event_id=event.id,
+            owner_id=event.owner_id,
+            execution_id=event.execution_id,
+            status=event.status,
+        )
+        for event in taken
+    ]

@@ -1,0 +1,175 @@
+"""The end of an execution: its record and its outcome in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, ClassVar, Literal, Self
+
+from sqlalchemy import bindparam, select, update
+
+from holdfast.domain.executions import Record
+from holdfast.domain.status import EventStatus, ExecutionStatus, event_after
+from holdfast.errors import HoldfastError, IllegalMove, NotFound
+from holdfast.store.base import Command, Lane, Writes
+from holdfast.store.rows import ATTEMPT, EXECUTION_NAMES, STEP, execution_row
+from holdfast.store.statements import Conflict, Insert, Statement, fill, pieces, sized, slots
+from holdfast.store.tables import attempts, blobs, executions, payloads, steps
+
+from .held import HeldEvent, hold, save
+
+_BLOBS = Insert(blobs, unless=Conflict(("owner_id", "hash")))
+_PAYLOADS = Insert(payloads)
+_STEPS = Insert(steps)
+_ATTEMPTS = Insert(attempts)
+_EXECUTIONS = Insert(executions)
+_EXECUTION = Statement(
+    update(executions)
+    .where(executions.c.id == bindparam("of"))
+    .values({name: bindparam(name) for name in EXECUTION_NAMES if name != "id"})
+)
+
+
+@cache
+def _stored(count: int) -> Statement:
+    return Statement(
+        select(
+            executions.c.id,
+            executions.c.owner_id,
+            executions.c.status,
+            payloads.c.execution_id.is_not(None),
+        )
+        .outerjoin_from(executions, payloads, payloads.c.execution_id == executions.c.id)
+        .where(executions.c.id.in_(slots("id", count)))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What storing a record did.
+
+    Attributes:
+        outcome: `superseded` when the lease was lost: the record is kept, its outcome is not.
+        event_status: what the event is now.
+    """
+
+    outcome: Literal["applied", "superseded"]
+    event_id: str
+    event_status: EventStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(Command[Finished]):
+    """Store a record and let it end its event, if its lease still holds.
+
+    A record that is stored already changes nothing, so a journal may be replayed.
+
+    Raises:
+        NotFound: there is no such event, or it is another owner's.
+        IllegalMove: the execution has not ended.
+    """
+
+    lane: ClassVar[Lane] = "finish"
+    order: ClassVar[int] = 1
+    weight: ClassVar[int] = 8
+    record: Record
+
+    @classmethod
+    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[Finished | HoldfastError]:
+        """Decide each under the events' locks, then write table by table."""
+        records = [command.record for command in commands]
+        batch = _Batch(tx, records)
+        results = [batch.take(record) for record in records]
+        batch.write()
+        return results
+
+
+class _Batch:
+    """Records on their way into the tables."""
+
+    def __init__(self, tx: Writes, records: Sequence[Record]) -> None:
+        self._tx = tx
+        self._events = hold(tx, [record.execution.event_id for record in records])
+        self._known: dict[str, tuple[str, ExecutionStatus, bool]] = {}
+        for piece in pieces([record.execution.id for record in records]):
+            for id_, owner, status, whole in tx.rows(_stored(sized(piece)), fill("id", piece)):
+                self._known[id_] = (owner, ExecutionStatus(status), bool(whole))
+        self._new: list[Record] = []
+        self._open: list[Record] = []  # the claim made their execution row
+        self._moved: dict[str, HeldEvent] = {}
+
+    def take(self, record: Record) -> Finished | HoldfastError:
+        """Decide what a record does, and queue its rows."""
+        run = record.execution
+        event = self._events.get(run.event_id)
+        if event is None or event.owner_id != run.owner_id:
+            return NotFound(f"execution {run.id} belongs to no event {run.event_id}")
+        owner, status, whole = self._known.get(run.id, (run.owner_id, None, False))
+        if owner != run.owner_id:
+            return NotFound(f"there is no execution {run.id}")
+        if whole:
+            superseded = status is ExecutionStatus.SUPERSEDED
+            return _finished(event, superseded=superseded)
+        superseded = not event.leased_to(record.lease_owner, record.fence)
+        if superseded:
+            run = replace(run, status=ExecutionStatus.SUPERSEDED)
+            record = replace(record, execution=run)
+        else:
+            try:
+                self._apply(record, event)
+            except IllegalMove as error:
+                return error
+        (self._new if status is None else self._open).append(record)
+        self._known[run.id] = (owner, run.status, True)
+        return _finished(event, superseded=superseded)
+
+    def _apply(self, record: Record, event: HeldEvent) -> None:
+        run = record.execution
+        crashed = run.status is ExecutionStatus.CRASHED and record.counts_as_crash
+        crashes = event.crashes + crashed
+        after = event_after(
+            run.status, crashes=crashes, cancel_requested=event.cancel_requested_at is not None
+        )
+        now = self._tx.now()
+        event.move(after, now)
+        event.crashes = crashes
+        if run.error is not None:
+            event.last_error = run.error
+        self._moved[event.id] = event
+
+    def write(self) -> None:
+        """Write what was taken; the fenced events last."""
+        records = [*self._new, *self._open]
+        if not records:
+            return
+        tx, frames = self._tx, self._tx.frames
+        shared = {(r.execution.owner_id, key): text for r in records for key, text in r.blobs}
+        # In the order of their keys: two hubs that store the same texts never wait for each other.
+        tx.insert(_BLOBS, [(*key, frames.pack_text(text)) for key, text in sorted(shared.items())])
+        tx.insert(_EXECUTIONS, [execution_row(record.execution) for record in self._new])
+        tx.change(_EXECUTION, [_changes(record) for record in self._open])
+        tx.insert(_PAYLOADS, [(*_keys(r), *frames.pack_entries(r.entries)) for r in records])
+        tx.insert(_STEPS, [(*_keys(r), *STEP.row(step)) for r in records for step in r.steps])
+        tx.insert(
+            _ATTEMPTS, [(*_keys(r), *ATTEMPT.row(one)) for r in records for one in r.attempts]
+        )
+        save(tx, self._moved.values())
+
+
+def _finished(event: HeldEvent, *, superseded: bool) -> Finished:
+    return Finished(
+        outcome="superseded" if superseded else "applied",
+        event_id=event.id,
+        event_status=event.status,
+    )
+
+
+def _keys(record: Record) -> tuple[str, str]:
+    return record.execution.id, record.execution.owner_id
+
+
+def _changes(record: Record) -> dict[str, Any]:
+    values = dict(zip(EXECUTION_NAMES, execution_row(record.execution), strict=True))
+    values["of"] = values.pop("id")
+    return values

@@ -1,0 +1,77 @@
+"""The store: one place to write commands and read queries, whatever the database."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import cast
+
+from .base import LANES, Backend, Command, Query, R
+from .reader import Reader
+from .writer import Writer
+
+
+class Store:
+    """An open database.
+
+    Writes are committed in groups by threads that do nothing else; reads run beside them on
+    connections that cannot write.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        """Start the threads over `backend`; `registry.open_store` makes one."""
+        self._backend = backend
+        self._closed = False
+        self._counts: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._reader = Reader(backend.open_reads, self._count)
+        if backend.lanes_apart:
+            self._writers = {lane: self._writer(lane) for lane in LANES}
+        else:
+            self._writers = dict.fromkeys(LANES, self._writer("write"))
+
+    async def write(self, command: Command[R]) -> R:
+        """Store a command; returns after the commit.
+
+        Raises:
+            StoreError: it was refused or the database is away.
+            HoldfastError: what the command itself says; see there.
+        """
+        return cast("R", await self._writers[command.lane].write(command))
+
+    async def read(self, query: Query[R]) -> R:
+        """Ask a question.
+
+        Raises:
+            StoreError: the database is away.
+            HoldfastError: what the query itself says; see there.
+        """
+        return await self._reader.read(query)
+
+    @property
+    def statements(self) -> Mapping[str, int]:
+        """Statements run so far, by the name of the command or query they belong to."""
+        with self._counting:
+            return dict(self._counts)
+
+    async def close(self) -> None:
+        """Store what is queued, then close everything; a second call does nothing."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for writer in set(self._writers.values()):
+            writer.close()
+        self._reader.close()
+        self._backend.close()
+
+    def _writer(self, name: str) -> Writer:
+        return Writer(f"store-{name}", self._backend.open_writes, self._count)
+
+    def _count(self, name: str, statements: int) -> None:
+        with self._counting:
+            self._counts[name] += statements

@@ -1,0 +1,16 @@
+"""The tables, the same on SQLite and PostgreSQL.
+
+Columns carry plain types only (text, integers, bytes), nothing that converts a value on its way in
+or out, so that a statement compiled once can be handed to the bare driver. Times and durations are
+microseconds, money is picodollars, structured values are JSON text. A column is named like the
+field of the domain object it holds.
+"""
+
+from __future__ import annotations
+
+from .base import metadata
+from .events import events
+from .executions import attempts, executions, steps
+from .payloads import blobs, payloads
+
+__all__ = ["attempts", "blobs", "events", "executions", "metadata", "payloads", "steps"]

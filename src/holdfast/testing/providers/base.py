@@ -1,0 +1,260 @@
+"""A small HTTP server on a thread of its own, and what every fake provider shares."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self, cast
+
+import orjson
+
+_WAIT_S = 10.0  # how long a test waits for what should happen at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeAnswer:
+    """What a fake provider says to one request, and how well the line holds."""
+
+    text: str = ""
+    status: int = 200  # from 400 on: an error in the vendor's format
+    error_code: str | None = None  # the vendor's word for the error
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    latency_s: float = 0.0  # seconds before the first byte
+    chunks: tuple[str, ...] | None = None  # pieces of a stream; None: by words
+    finish_reason: str = "stop"
+    tokens_cached: int = 0
+    tokens_reasoning: int = 0
+    report_usage: bool = True  # False: as servers that ignore the wish for usage
+    repetitive: bool = False  # running totals in every piece, the end said twice
+    send_request_id: bool = True  # as a header
+    cut_after: int | None = None  # the connection breaks after so many pieces
+    close_after: int | None = None  # the stream ends politely, but too early
+    garble_after: int | None = None  # after so many pieces comes one that is not JSON
+    hold_after: int | None = None  # after so many pieces the answer waits for `release`
+    body: bytes | None = None  # sent as the whole body of an unstreamed answer
+
+
+Answers = (
+    Callable[["FakeRequest"], "FakeAnswer | str | Mapping[str, Any]"]
+    | Iterable["FakeAnswer | str | Mapping[str, Any]"]
+)
+"""A function of the request, or answers in order, the last one for ever."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeRequest:
+    """One request as it arrived, and what was billed for it."""
+
+    path: str
+    headers: dict[str, str]  # names in lower case
+    body: dict[str, Any]
+    request_id: str
+    status: int = 0  # as answered
+    tokens_input: int = 0
+    tokens_cached: int = 0
+    tokens_output: int = 0
+    tokens_reasoning: int = 0
+
+
+class Cut(Exception):
+    """The connection is to break now."""
+
+
+class FakeServer(ABC):
+    """Serves until the `with` block ends; works from any thread, loop or process.
+
+    Attributes:
+        requests: every request that asked for an answer, oldest first.
+    """
+
+    def __init__(self, answers: Answers = ()) -> None:
+        self.requests: list[FakeRequest] = []
+        self._changed = threading.Condition()
+        self._numbers = itertools.count(1)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._connections: set[asyncio.Task[Any]] = set()
+        self._server: asyncio.Server | None = None
+        self._port = 0
+        self.answer(answers)
+
+    @abstractmethod
+    async def handle(self, request: FakeRequest, method: str, reply: Reply) -> None:
+        """Answer one request in the vendor's format."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def answer(self, answers: Answers) -> None:
+        """Set what is answered from now on; what is to hold holds until the next `release`."""
+        self._released = asyncio.Event()
+        self._answers = answers if callable(answers) else None
+        self._queue = deque(() if callable(answers) else answers)
+
+    def release(self) -> None:
+        """Let answers go on that were told to hold, and those still to come."""
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    async def arrived(self, count: int) -> FakeRequest:
+        """Wait until `count` requests have come in and return the newest of them.
+
+        Raises:
+            TimeoutError: they did not come.
+        """
+        return await asyncio.to_thread(self._await_requests, count)
+
+    def _await_requests(self, count: int) -> FakeRequest:
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self.requests) >= count, _WAIT_S):
+                raise TimeoutError(f"{len(self.requests)} of {count} requests came")
+            return self.requests[count - 1]
+
+    def next_answer(self, request: FakeRequest) -> FakeAnswer:
+        """What the test wants said to `request`."""
+        if self._answers is not None:
+            said = self._answers(request)
+        elif len(self._queue) > 1:
+            said = self._queue.popleft()
+        else:
+            said = self._queue[0] if self._queue else "This is a fake answer."
+        if isinstance(said, FakeAnswer):
+            return said
+        if isinstance(said, str):
+            return FakeAnswer(text=said)
+        return FakeAnswer(text=orjson.dumps(dict(said)).decode())
+
+    async def pause(self, answer: FakeAnswer, piece: int) -> None:
+        """Do to the line what the answer asks for before piece number `piece`, from 0."""
+        if answer.hold_after == piece:
+            await self._released.wait()
+        if answer.cut_after == piece:
+            raise Cut
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(_WAIT_S)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(_WAIT_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_WAIT_S)
+        self._loop.close()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+    async def _start(self) -> None:
+        self._server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def _stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - start_server runs callbacks as tasks
+        self._connections.add(task)
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (Cut, ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.transport.abort()  # a client that left and a cut line end alike
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """One request and its answer; False when the client has closed."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, path, _ = first.split(" ", 2)
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines if line)
+        }
+        raw = await reader.readexactly(int(headers.get("content-length", "0")))
+        body: object = orjson.loads(raw) if raw else {}
+        request = FakeRequest(
+            path=path.partition("?")[0],
+            headers=headers,
+            body=cast("dict[str, Any]", body) if isinstance(body, dict) else {},
+            request_id=f"req_fake_{next(self._numbers)}",
+        )
+        if method == "POST":
+            with self._changed:
+                self.requests.append(request)
+                self._changed.notify_all()
+        await self.handle(request, method, Reply(writer, request))
+        return headers.get("connection", "").lower() != "close"
+
+
+class Reply:
+    """The answer to one request on the wire: whole, or as server-sent events."""
+
+    def __init__(self, writer: asyncio.StreamWriter, request: FakeRequest) -> None:
+        self._writer = writer
+        self._request = request
+
+    async def json(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        """Send one JSON value; bytes go out as they are."""
+        raw = body if isinstance(body, bytes) else orjson.dumps(body)
+        sized = {"content-length": str(len(raw)), **(headers or {})}
+        self._head(status, "application/json", sized)
+        self._writer.write(raw)
+        await self._writer.drain()
+
+    def events(self, headers: Mapping[str, str] | None = None) -> None:
+        """Begin a stream of server-sent events."""
+        chunked = {"transfer-encoding": "chunked", **(headers or {})}
+        self._head(200, "text/event-stream", chunked)
+
+    async def event(self, data: Any) -> None:
+        """Send one event; bytes go out as they are."""
+        raw = data if isinstance(data, bytes) else orjson.dumps(data)
+        self._chunk(b"data: " + raw + b"\n\n")
+        await self._writer.drain()
+
+    async def end(self) -> None:
+        """End the stream politely."""
+        self._chunk(b"")
+        await self._writer.drain()
+
+    def _head(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:
+        self._request.status = status
+        lines = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            f"content-type: {content_type}",
+            "x-fake-provider: holdfast",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        self._writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+
+    def _chunk(self, raw: bytes) -> None:
+        self._writer.write(b"%x\r\n%b\r\n" % (len(raw), raw))

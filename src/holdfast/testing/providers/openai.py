@@ -1,0 +1,178 @@
+"""A fake of OpenAI's chat completions, streamed and whole, and of its list of models."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any, cast
+
+from .base import Answers, FakeAnswer, FakeRequest, FakeServer, Reply
+
+_WORDS = re.compile(r"\s*\S+\s*?")
+_FINGERPRINT = "fp_fake"
+
+
+class FakeOpenAI(FakeServer):
+    """`async with FakeOpenAI(["Hello"]) as server:` and give `server.url` to a client.
+
+    A token is a word, and every message costs three more: unlike any estimate, so that a test
+    can tell a reported number from a guessed one.
+    """
+
+    def __init__(
+        self,
+        answers: Answers = (),
+        *,
+        api_key: str | None = None,
+        models: tuple[str, ...] = ("fake-model",),
+    ) -> None:
+        """Prepare the server.
+
+        Args:
+            answers: see `Answers`; nothing: one fixed sentence.
+            api_key: the only key accepted; None: any.
+            models: what `/v1/models` lists. Other names are answered too.
+        """
+        super().__init__(answers)
+        self._api_key = api_key
+        self._models = models
+
+    @property
+    def url(self) -> str:
+        """The base URL a client needs."""
+        return f"{self.origin}/v1"
+
+    async def handle(self, request: FakeRequest, method: str, reply: Reply) -> None:
+        """See `FakeServer.handle`."""
+        given = request.headers.get("authorization", "")
+        if self._api_key is not None and given != f"Bearer {self._api_key}":
+            await reply.json(401, _error(401, "invalid_api_key"))
+        elif (method, request.path) == ("GET", "/v1/models"):
+            listed = [{"id": m, "object": "model", "owned_by": "fake"} for m in self._models]
+            await reply.json(200, {"object": "list", "data": listed})
+        elif (method, request.path) == ("POST", "/v1/chat/completions"):
+            await self._chat(request, reply)
+        else:
+            await reply.json(404, _error(404, "unknown_url"))
+
+    async def _chat(self, request: FakeRequest, reply: Reply) -> None:
+        answer = self.next_answer(request)
+        if answer.latency_s:
+            await asyncio.sleep(answer.latency_s)
+        if answer.status >= 400:
+            error = _error(answer.status, answer.error_code)
+            await reply.json(answer.status, error, _headers(request, answer))
+            return
+        request.tokens_input = _count_messages(request.body.get("messages", []))
+        request.tokens_cached = min(answer.tokens_cached, request.tokens_input)
+        request.tokens_reasoning = answer.tokens_reasoning
+        pieces = answer.chunks
+        if pieces is None:
+            pieces = tuple(_WORDS.findall(answer.text))
+        text = "".join(pieces)
+        request.tokens_output = count_tokens(text) + answer.tokens_reasoning
+        if request.body.get("stream"):
+            await self._stream(request, answer, pieces, reply)
+            return
+        await self.pause(answer, 0)
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
+        body = _envelope(request, "chat.completion", [{**choice, "logprobs": None}])
+        if answer.report_usage:
+            body["usage"] = _usage(request)
+        await reply.json(
+            200, body if answer.body is None else answer.body, _headers(request, answer)
+        )
+
+    async def _stream(
+        self, request: FakeRequest, answer: FakeAnswer, pieces: tuple[str, ...], reply: Reply
+    ) -> None:
+        options: dict[str, Any] = request.body.get("stream_options") or {}
+        wanted = bool(options.get("include_usage")) and answer.report_usage
+        silent: dict[str, Any] = {"usage": None} if wanted else {}
+        reply.events(_headers(request, answer))
+        sent = 0
+        for at, piece in enumerate((*pieces, None)):
+            await self.pause(answer, at)
+            if answer.close_after == at:
+                await reply.end()
+                return
+            if answer.garble_after == at:
+                await reply.event(b'{"id": "chatcmpl-fake", "choices": [{')
+            if piece is None:
+                break
+            sent += count_tokens(piece)
+            delta: dict[str, Any] = {"content": piece}
+            if at == 0:
+                delta = {"role": "assistant", "refusal": None, **delta}
+            body = _envelope(request, "chat.completion.chunk", [_delta(delta, None)])
+            running = {"usage": _usage(request, sent)} if answer.repetitive else silent
+            await reply.event({**body, **running})
+        last = _envelope(request, "chat.completion.chunk", [_delta({}, answer.finish_reason)])
+        for _ in range(2 if answer.repetitive else 1):
+            await reply.event({**last, **silent})
+        if wanted:
+            tail = _envelope(request, "chat.completion.chunk", [])
+            await reply.event({**tail, "usage": _usage(request)})
+        await reply.event(b"[DONE]")
+        await reply.end()
+
+
+def count_tokens(text: str) -> int:
+    """The fake's own count: words."""
+    return len(text.split())
+
+
+def _headers(request: FakeRequest, answer: FakeAnswer) -> dict[str, str]:
+    named = {"x-request-id": request.request_id} if answer.send_request_id else {}
+    return {**named, **answer.headers}
+
+
+def _count_messages(messages: list[dict[str, Any]]) -> int:
+    return sum(3 + count_tokens(_text(message.get("content"))) for message in messages)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        parts = cast("list[Any]", content)
+        return " ".join(str(part.get("text", "")) for part in parts)
+    return str(content or "")
+
+
+def _envelope(request: FakeRequest, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": request.request_id.replace("req_", "chatcmpl-"),
+        "object": kind,
+        "created": int(time.time()),
+        "model": request.body.get("model"),
+        "system_fingerprint": _FINGERPRINT,
+        "choices": choices,
+    }
+
+
+def _delta(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _usage(request: FakeRequest, so_far: int | None = None) -> dict[str, Any]:
+    output = request.tokens_output if so_far is None else so_far
+    return {
+        "prompt_tokens": request.tokens_input,
+        "completion_tokens": output,
+        "total_tokens": request.tokens_input + output,
+        "prompt_tokens_details": {"cached_tokens": request.tokens_cached, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": request.tokens_reasoning},
+    }
+
+
+def _error(status: int, code: str | None) -> dict[str, Any]:
+    kinds = {401: "invalid_request_error", 429: "rate_limit_error", 500: "server_error"}
+    return {
+        "error": {
+            "message": f"The fake provider answers {status}.",
+            "type": kinds.get(status, "invalid_request_error"),
+            "param": None,
+            "code": code,
+        }
+    }

@@ -1,0 +1,110 @@
+"""What the settings may say about models, and what is refused."""
+
+import pytest
+
+from holdfast.errors import SettingsError
+from holdfast.llm.aliases import read_aliases, resolve_secret
+
+
+def test_without_a_key_all_levels_are_scripted():
+    aliases = read_aliases(None, {"OPENAI_API_KEY": ""})
+    assert {(a.alias, a.provider, a.model) for a in aliases.values()} == {
+        (level, "scripted", "rules") for level in ("fast", "standard", "expert")
+    }
+
+
+def test_with_a_key_the_levels_are_openais():
+    aliases = read_aliases(None, {"OPENAI_API_KEY": "sk-1"})
+    assert [a.provider for a in aliases.values()] == ["openai"] * 3
+    assert len({a.model for a in aliases.values()}) == 3
+    assert {a.api_key for a in aliases.values()} == {"sk-1"}
+    assert {a.base_url for a in aliases.values()} == {None}
+    assert all(a.parameters["max_tokens"] >= 4096 for a in aliases.values())
+
+
+def test_a_compatible_server_needs_no_key():
+    aliases = read_aliases(None, {"OPENAI_BASE_URL": "http://localhost:8000/v1/"})
+    assert {(a.provider, a.base_url, a.api_key) for a in aliases.values()} == {
+        ("openai", "http://localhost:8000/v1", None)
+    }
+
+
+def test_both_forms_of_an_alias():
+    aliases = read_aliases(
+        {
+            "fast": "openai:gpt-4.1-mini",
+            "local": {
+                "model": "openai:qwen3:8b",
+                "base_url": "http://localhost:11434/v1",
+                "api_key": "env:VLLM_KEY",
+                "parameters": {"temperature": 0.2, "max_tokens": 800},
+            },
+        },
+        {"OPENAI_API_KEY": "sk-1", "VLLM_KEY": "secret"},
+    )
+    assert aliases["fast"].model == "gpt-4.1-mini"
+    local = aliases["local"]
+    assert (local.provider, local.model, local.api_key) == ("openai", "qwen3:8b", "secret")
+    assert local.base_url == "http://localhost:11434/v1"
+    assert local.parameters == {"temperature": 0.2, "max_tokens": 800}
+    assert aliases["standard"].provider == "openai"
+    assert "secret" not in repr(local)
+
+
+def test_openais_key_never_goes_to_another_server():
+    aliases = read_aliases(
+        {"local": {"model": "openai:qwen", "base_url": "http://elsewhere.example/v1"}},
+        {"OPENAI_API_KEY": "sk-1"},
+    )
+    assert aliases["local"].api_key is None
+
+
+def test_a_secret_out_of_a_file(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("from-file\n")
+    assert resolve_secret(f"file:{path}", {}, where="x") == "from-file"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("openai", "no model named"),
+        ("opnai:gpt", "unknown provider 'opnai'"),
+        (3, "expected 'provider:model'"),
+        ({}, "model is missing"),
+        ({"model": 3}, "model must be text"),
+        ({"model": "openai:x", "modle": 1}, "unknown field 'modle'"),
+        ({"model": "openai:x", "parameters": {"temprature": 1}}, "no parameter 'temprature'"),
+        ({"model": "openai:x", "parameters": {"max_tokens": 0}}, "max_tokens"),
+        ({"model": "openai:x", "parameters": {"max_tokens": True}}, "max_tokens"),
+        ({"model": "openai:x", "parameters": {"temperature": "hot"}}, "temperature"),
+        ({"model": "openai:x", "parameters": []}, "parameters must be an object"),
+        ({"model": "openai:x", "base_url": "localhost:8000"}, "http or https URL"),
+        ({"model": "openai:x", "base_url": "http://me:pw@host/v1"}, "holds a password"),
+        ({"model": "openai:x", "base_url": 5}, "http or https URL"),
+        ({"model": "openai:x", "api_key": "env:MISSING"}, "MISSING is not set"),
+        ({"model": "openai:x", "api_key": "file:/no/such/file"}, "/no/such/file cannot be read"),
+        ({"model": "openai:x", "api_key": 7}, "api_key must be text"),
+        ({"model": "openai:x"}, "openai needs a key"),
+        ({"model": "scripted", "parameters": {"temperature": 1}}, "no parameter 'temperature'"),
+    ],
+)
+def test_what_is_refused_names_the_alias(spec, said):
+    with pytest.raises(SettingsError) as caught:
+        read_aliases({"mine": spec}, {})
+    assert "alias 'mine'" in str(caught.value)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("literal", ["sk-live-abc", "env:", "plain", "http:sk-live-abc"])
+def test_a_literal_key_is_refused_and_not_repeated(literal):
+    with pytest.raises(SettingsError) as caught:
+        read_aliases({"mine": {"model": "openai:x", "api_key": literal}}, {})
+    assert "must be a reference" in str(caught.value)
+    assert "sk-live" not in str(caught.value)
+    assert "plain" not in str(caught.value)
+
+
+def test_an_impossible_alias_name():
+    with pytest.raises(SettingsError, match="not a name"):
+        read_aliases({"a b": "scripted"}, {})

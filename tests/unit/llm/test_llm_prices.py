@@ -1,0 +1,119 @@
+"""Costs in whole picodollars; what is not known is never 0."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import genai_prices
+import pytest
+from genai_prices.data import providers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.llm.prices import Price, Prices, Rate
+from holdfast.llm.usage import Usage
+
+NOW = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp() * 1_000_000)
+
+
+def used(tokens_input, tokens_output, **more):
+    return Usage(tokens_input=tokens_input, tokens_output=tokens_output, usage="reported", **more)
+
+
+def test_cached_input_is_part_of_the_input():
+    # gpt-4.1-mini: $0.40 input, $0.10 cached, $1.60 output for a million tokens.
+    price = Prices().price("openai", "gpt-4.1-mini", used(1000, 100, tokens_cached=600), NOW)
+    assert price.cost_pico == 400 * 400_000 + 600 * 100_000 + 100 * 1_600_000
+    assert price.source == f"genai-prices {genai_prices.__version__}"
+
+
+@pytest.mark.parametrize("model", ["qwen-of-my-own", "", "gpt-nothing"])
+def test_an_unknown_model_costs_unknown(model):
+    assert Prices().price("openai", model, used(10, 10), NOW) == Price(None, None)
+
+
+def test_an_unknown_provider_costs_unknown():
+    assert Prices().price("mine", "gpt-4.1", used(10, 10), NOW) == Price(None, None)
+
+
+def test_unknown_tokens_cost_unknown():
+    assert Prices().price("openai", "gpt-4.1", Usage(), NOW) == Price(None, None)
+    for partly in (Usage(tokens_output=5), Usage(tokens_input=5)):
+        assert Prices().price("openai", "gpt-4.1", partly, NOW) == Price(None, None)
+
+
+def test_rules_cost_nothing_and_say_so():
+    assert Prices().price("scripted", "rules", Usage(), NOW) == Price(0, "scripted")
+
+
+def test_own_prices_win():
+    prices = Prices({("openai", "qwen"): Rate(input=Decimal("0.0000005"), output=Decimal(2))})
+    assert prices.price("openai", "qwen", used(3, 1), NOW) == Price(2_000_002, "override")
+    # Half a picodollar goes to the even neighbour, so that rounding favours nobody.
+    assert prices.price("openai", "qwen", used(1, 0), NOW).cost_pico == 0
+
+
+def test_a_long_prompt_costs_its_own_price():
+    prices = Prices()
+    short = prices.price("openai", "gpt-6-luna", used(272_000, 0), NOW).cost_pico
+    longer = prices.price("openai", "gpt-6-luna", used(272_001, 0), NOW).cost_pico
+    assert (short, longer) == (272_000 * 100_000, 272_001 * 200_000)
+
+
+def test_prices_have_dates():
+    prices = Prices()
+    before = int(datetime(2025, 5, 1, tzinfo=UTC).timestamp() * 1_000_000)
+    assert prices.price("openai", "o3", used(1000, 0), before).cost_pico == 10_000 * 10**6
+    assert prices.price("openai", "o3", used(1000, 0), NOW).cost_pico == 2_000 * 10**6
+
+
+PRICED = [
+    (provider.id, model.id)
+    for provider in providers
+    if provider.id in {"openai", "anthropic", "google", "perplexity", "deepseek", "mistral"}
+    for model in provider.models
+]
+
+
+@given(
+    which=st.sampled_from(PRICED),
+    fresh=st.integers(1, 500_000),
+    cached=st.integers(0, 300_000),
+    written=st.integers(0, 1000),
+    answer=st.integers(0, 50_000),
+    reasoning=st.integers(0, 5000),
+)
+@settings(max_examples=300, deadline=None)
+def test_as_the_price_list_itself_computes(which, fresh, cached, written, answer, reasoning):
+    provider, model = which
+    usage = used(
+        fresh + cached + written,
+        answer + reasoning,
+        tokens_cached=cached,
+        tokens_cache_write=written,
+        tokens_reasoning=reasoning,
+    )
+    ours = SHARED.price(provider, model, usage, NOW)
+    try:
+        theirs = genai_prices.calc_price(
+            genai_prices.Usage(
+                input_tokens=usage.tokens_input,
+                cache_read_tokens=cached,
+                cache_write_tokens=written,
+                output_tokens=usage.tokens_output,
+                output_reasoning_tokens=reasoning,
+            ),
+            model,
+            provider_id=provider,
+            genai_request_timestamp=datetime.fromtimestamp(NOW / 1_000_000, tz=UTC),
+        )
+    except LookupError:
+        assert ours.cost_pico is None
+        return
+    listed = theirs.model_price
+    if listed.input_mtok is None or listed.output_mtok is None:
+        assert ours.cost_pico is None
+        return
+    assert abs(ours.cost_pico - theirs.total_price * 10**12) <= Decimal("0.5")
+
+
+SHARED = Prices()
