@@ -7,10 +7,12 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.bus import MemoryBus
@@ -84,7 +86,7 @@ async def run_hub(settings: Settings, *, in_process: bool = False) -> AsyncGener
         stack.callback(journal.close)
         kit = Kit(
             store=store,
-            registry=Registry.load(settings.apps),
+            registry=_load_apps(settings),
             journal=journal,
             bus=MemoryBus(),
             metrics=metrics,
@@ -104,6 +106,13 @@ async def run_hub(settings: Settings, *, in_process: bool = False) -> AsyncGener
         await hub.start()
         stack.push_async_callback(hub.close)
         yield Parts(settings, kit, hub, ended)
+
+
+def _load_apps(settings: Settings) -> Registry:
+    # As with `python -m`: apps are found from the working directory.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return Registry.load(settings.apps)
 
 
 def _hire(

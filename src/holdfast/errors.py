@@ -3,7 +3,10 @@
 HoldfastError
 ├── InvalidInput            invalid_input         the caller sent something we refuse
 │   ├── UnknownPipeline     unknown_pipeline      no loaded app declares that name
-│   └── IdempotencyConflict idempotency_conflict  the key was used with another body
+│   ├── IdempotencyConflict idempotency_conflict  the key was used with another body
+│   ├── MalformedBody       malformed_body        a request's body cannot be read as JSON
+│   ├── BodyTooLarge        body_too_large        a request's body is over the limit
+│   └── UnsupportedMedia    unsupported_media     a request's body is of a type we do not read
 ├── NotFound                not_found             no such thing, or not yours
 ├── IllegalMove             illegal_move          the status does not allow the verb
 ├── DeclarationError        bad_declaration       a pipeline is wired wrongly; names the node
@@ -20,6 +23,8 @@ HoldfastError
 │   └── AnswerInvalid       answer_invalid        no try produced a valid structured answer
 ├── RunnerLost              runner_lost           the process that ran the work died
 ├── PortError               port_failed           the hub could not answer a running step
+├── WrongHost               wrong_host            a request was addressed to another host
+├── HubFault                hub_fault             the hub met a fault of its own
 └── HubUnreachable          hub_unreachable       no hub answers at that address
 
 Lower rooms know nothing of HTTP: `api` maps these classes to status codes.
@@ -70,6 +75,24 @@ class IdempotencyConflict(InvalidInput):
     """The idempotency key was used before with another body."""
 
     code = "idempotency_conflict"
+
+
+class MalformedBody(InvalidInput):
+    """The body of a request is not what its content type says."""
+
+    code = "malformed_body"
+
+
+class BodyTooLarge(InvalidInput):
+    """The body of a request is larger than the hub takes."""
+
+    code = "body_too_large"
+
+
+class UnsupportedMedia(InvalidInput):
+    """The body of a request is of a type the hub does not read."""
+
+    code = "unsupported_media"
 
 
 class NotFound(HoldfastError):
@@ -193,6 +216,18 @@ class PortError(HoldfastError):
     """The hub could not answer what a running step asked, or not in time."""
 
     code = "port_failed"
+
+
+class WrongHost(HoldfastError):
+    """A request was addressed to a host that the hub is not."""
+
+    code = "wrong_host"
+
+
+class HubFault(HoldfastError):
+    """The hub met a fault of its own; its log has the details."""
+
+    code = "hub_fault"
 
 
 class HubUnreachable(HoldfastError):

@@ -94,7 +94,12 @@ class Engine:
 
     def start(self, spec: RunSpec) -> None:
         """Begin an execution; its end is told to the sink and then to `on_end`."""
-        x = _Running(spec, Collector(spec.execution_id, self._sink))
+        collector = Collector(
+            spec.execution_id,
+            self._sink,
+            code_left_running=lambda: self._threads.active(spec.execution_id) > 0,
+        )
+        x = _Running(spec, collector)
         self._running[spec.execution_id] = x
         self._idle.clear()
         x.task = asyncio.create_task(self._run(x), name=f"execution {spec.execution_id}")

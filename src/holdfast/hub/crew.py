@@ -50,7 +50,7 @@ class Crew:
 
     async def start(self) -> None:
         """Start all workers; they report ready on their own."""
-        await asyncio.gather(*(self._start_one() for _ in range(self._size)))
+        await asyncio.gather(*(self._start(self._add()) for _ in range(self._size)))
 
     def became_ready(self) -> None:
         """A worker reported ready: earlier failures are forgotten."""
@@ -66,6 +66,8 @@ class Crew:
             if not self.workers:
                 self._all_gone.set()
             return
+        if worker.solo and was_ready:
+            return
         pause = 0.0
         if not was_ready:
             self._failed_starts += 1
@@ -74,7 +76,12 @@ class Crew:
                 log.error("hub.runners_given_up", starts=self._failed_starts)
                 return
             pause = BACKOFF_S[self._failed_starts]
-        self._later(self._start_after(pause))
+        self._later(self._start_after(pause, solo=worker.solo))
+
+    def hire_solo(self) -> None:
+        """Start one more worker, for an execution that must run alone; it is not replaced."""
+        if not self._closing and self.error is None:
+            self._later(self._start(self._add(solo=True)))
 
     async def close(self, grace_s: float) -> None:
         """Retire all workers; those that do not leave within the grace are killed."""
@@ -91,16 +98,24 @@ class Crew:
             log.warning("hub.grace_over", seconds=grace_s)
         await asyncio.gather(*(worker.kill() for worker in list(self.workers)))
 
-    async def _start_after(self, pause: float) -> None:
+    async def _start_after(self, pause: float, *, solo: bool) -> None:
         if pause:
             await asyncio.sleep(pause)
-        await self._start_one()
+        await self._start(self._add(solo=solo))
 
-    async def _start_one(self) -> None:
+    def _add(self, *, solo: bool = False) -> Worker:
         worker = self._hire(f"runner-{next(self._numbers)}")
+        worker.solo = solo
         self.workers.append(worker)
         self._metrics.add("holdfast_runner_starts_total")
-        await worker.start()
+        return worker
+
+    async def _start(self, worker: Worker) -> None:
+        try:
+            await worker.start()
+        except OSError as error:  # no more processes, no more memory
+            log.error("hub.runner_start_failed", worker=worker.name, error=str(error))
+            self.is_gone(worker, was_ready=False, died=True)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

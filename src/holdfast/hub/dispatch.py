@@ -19,7 +19,7 @@ from holdfast.store.commands import Claim
 from holdfast.telemetry import logger
 
 from .crew import Crew
-from .worker import Worker
+from .worker import Worker, WorkerState
 
 log = logger("hub")
 
@@ -28,6 +28,9 @@ CLAIM_AT_MOST = 32
 
 SWEEP_S = 5.0
 """How long a lost doorbell can delay an event."""
+
+MAX_SOLO = 2
+"""Extra workers at once for executions that must run alone."""
 
 LEASE_S = 15.0
 """How long an event stays with a hub that is not heard of."""
@@ -71,13 +74,6 @@ class Dispatcher:
         """A slot became free or something may be runnable."""
         self._bell.set()
 
-    def ended(self, worker: Worker) -> None:
-        """A slot of `worker` became free."""
-        if worker.reserved and not worker.in_flight:
-            worker.reserved = False
-            self._place_suspect()
-        self.ring()
-
     def withdraw(self, execution_id: str) -> bool:
         """Take back an execution that no worker has yet; False when one has, or will have.
 
@@ -91,9 +87,16 @@ class Dispatcher:
             self._cancelled_early.add(execution_id)
         return withdrawn
 
-    def place_waiting(self) -> None:
-        """A worker came or went: see to the suspects again."""
-        self._place_suspect()
+    def crew_changed(self) -> None:
+        """A worker became ready or went: see to the suspects and claim."""
+        for worker in self._crew.workers:
+            alone = worker.solo and worker.state is WorkerState.READY and not worker.in_flight
+            if alone and self._suspects:
+                self._run(worker, self._suspects.popleft())
+                worker.retire()
+            elif alone:
+                worker.retire()  # whom it was hired for was cancelled
+        self._hire_for_suspects()
         self.ring()
 
     def _rung(self, notice: Notice) -> None:  # noqa: ARG002
@@ -117,7 +120,7 @@ class Dispatcher:
     async def _claim_all(self) -> None:
         """Claim until nothing is left or the slots are taken."""
         while self._versions:
-            free = sum(worker.free for worker in self._crew.workers if not worker.reserved)
+            free = sum(worker.free for worker in self._crew.workers)
             slots = sum(worker.slots for worker in self._crew.workers)
             # Under load wait for a quarter of the slots: claims are cheaper in groups.
             if free == 0 or (free < slots // 4 and free < CLAIM_AT_MOST):
@@ -157,35 +160,28 @@ class Dispatcher:
             )
         )
         if claimed.crashes >= MAX_CRASHES - 1:
-            # One crash from being set aside: run it alone, so that if it is the poison it takes
-            # nobody along, and if it is not, nobody takes it along.
+            # One crash from being set aside: it runs in a process of its own, so that if it is
+            # the poison it takes nobody along, and if it is not, nobody takes it along.
             self._suspects.append(claimed)
-            self._place_suspect()
+            self._hire_for_suspects()
         else:
             self._assign(claimed)
 
     def _assign(self, claimed: Claimed) -> None:
-        workers = [worker for worker in self._crew.workers if not worker.reserved]
-        worker = max(workers, key=lambda one: one.free, default=None)
+        worker = max(self._crew.workers, key=lambda one: one.free, default=None)
         if worker is None or worker.free <= 0:
-            # Its worker went between claim and now; the next one to be free takes it.
+            # Its worker went between the claim and now: it gets one of its own.
             self._suspects.append(claimed)
+            self._hire_for_suspects()
             return
         self._run(worker, claimed)
 
-    def _place_suspect(self) -> None:
-        if not self._suspects:
-            return
-        ready = [worker for worker in self._crew.workers if worker.free > 0]
-        if not ready:
-            return
-        if any(worker.reserved for worker in ready):
-            worker = next(worker for worker in ready if worker.reserved)
-        else:
-            worker = min(ready, key=lambda one: len(one.in_flight))
-            worker.reserved = True
-        if not worker.in_flight:
-            self._run(worker, self._suspects.popleft())
+    def _hire_for_suspects(self) -> None:
+        """Keep as many extra workers coming as there are suspects, up to the limit."""
+        idle = sum(1 for one in self._crew.workers if one.solo and not one.in_flight)
+        busy = sum(1 for one in self._crew.workers if one.solo and one.in_flight)
+        for _ in range(min(len(self._suspects) - idle, MAX_SOLO - idle - busy)):
+            self._crew.hire_solo()
 
     def _run(self, worker: Worker, claimed: Claimed) -> None:
         deadline = self._kit.registry.get(claimed.target).deadline or self._default_deadline_s

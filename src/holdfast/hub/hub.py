@@ -92,7 +92,7 @@ class Hub:
         self._was_ready.add(worker.name)
         self.crew.became_ready()
         self._ready.set()
-        self._dispatcher.place_waiting()
+        self._dispatcher.crew_changed()
 
     def on_change(self, worker: Worker, execution_id: str, raw: bytes) -> None:  # noqa: ARG002
         """See `Employer`."""
@@ -104,13 +104,13 @@ class Hub:
         """See `Employer`."""
         self.kit.journal.tokens(execution_id, step, text)
 
-    def on_ended(self, worker: Worker, execution_id: str) -> None:
+    def on_ended(self, worker: Worker, execution_id: str) -> None:  # noqa: ARG002
         """See `Employer`."""
         running = self.kit.journal.get(execution_id)
         if running is not None and running.finished is None:
             # It left without an outcome we could read: never let it hang.
             self._crash(execution_id, "the runner sent no outcome", counts=True)
-        self._dispatcher.ended(worker)
+        self._dispatcher.ring()
 
     def on_gone(self, worker: Worker, reason: str) -> None:
         """See `Employer`."""
@@ -122,7 +122,7 @@ class Hub:
         died = reason != "stopped"
         self.crew.is_gone(worker, was_ready=worker.name in self._was_ready, died=died)
         self._was_ready.discard(worker.name)
-        self._dispatcher.place_waiting()
+        self._dispatcher.crew_changed()
 
     async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
         """See `Employer`."""

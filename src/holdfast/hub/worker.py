@@ -54,12 +54,12 @@ class Worker(ABC):
         self.slots = slots
         self.state = WorkerState.STARTING
         self.in_flight: set[str] = set()  # execution ids
-        self.reserved = False  # kept free for a suspect that must run alone
+        self.solo = False  # hired for one execution that must run alone
 
     @property
     def free(self) -> int:
         """Executions it can take now."""
-        if self.state is not WorkerState.READY:
+        if self.state is not WorkerState.READY or self.solo:
             return 0
         return self.slots - len(self.in_flight)
 

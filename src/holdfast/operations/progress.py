@@ -7,11 +7,12 @@ it. Each has the number of the journalled change it stands for; streamed text ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.domain.status import EXECUTION_ENDS
+from holdfast.journal import Running
 
 from . import read
 from .kit import Kit
@@ -78,39 +79,57 @@ def entries(whole: read.Whole, after: int) -> list[Entry]:
 
 async def follow(
     kit: Kit, execution_id: str, owner_id: str, after: int = -1
-) -> AsyncIterator[Entry]:
-    """Everything after change number `after`, until the execution ends.
+) -> AsyncGenerator[Entry]:
+    """Everything after change number `after`, until the execution has ended and is stored.
 
-    A follower that comes late gets the text of model calls under way as one piece first.
+    A follower that comes late gets the text of model calls under way as one piece first
+    (`so_far`); a further try of a call begins with such a piece, too.
 
     Raises:
         NotFound: no such execution of that owner.
     """
+    shown: dict[int, int] = {}  # characters of streamed text given out, by step
     with kit.journal.watch(execution_id) as watcher:
-        running = kit.journal.get(execution_id)
-        if running is not None and running.owner_id == owner_id:
-            for step, text in running.streamed.items():
-                yield Entry(None, "tokens", {"step": step, "text": text, "so_far": True})
         while True:
             watcher.changed.clear()
-            ended = watcher.ended
-            for entry in entries(await read.execution(kit, execution_id, owner_id), after):
-                after = entry.seq or 0
-                yield entry
-                if entry.type == "execution.finished":
-                    return
-            while watcher.tokens:
-                step, text = watcher.tokens.popleft()
-                yield Entry(None, "tokens", {"step": step, "text": text})
-            if ended or kit.journal.get(execution_id) is None:
-                # It ended between two looks: one more look at the store shows the end, and a
-                # `running` row without a run belongs to another hub.
+            running = kit.journal.get(execution_id)
+            if running is not None and running.owner_id == owner_id:
+                # Both of the same moment, for each yield lets the run go on.
+                news, texts = _news(running, after), dict(running.streamed)
+                for entry in news:
+                    after = entry.seq or 0
+                    if entry.type in _TEXT_ENDS:
+                        shown.pop(entry.data["step"], None)
+                    yield entry
+                for step, text in texts.items():
+                    given = shown.get(step, 0)
+                    if len(text) > given:
+                        piece = {"step": step, "text": text[given:], "so_far": given == 0}
+                        shown[step] = len(text)
+                        yield Entry(None, "tokens", piece)
+            else:
                 whole = await read.execution(kit, execution_id, owner_id)
                 for entry in entries(whole, after):
+                    after = entry.seq or 0
                     yield entry
-                return
+                if whole.execution.status in EXECUTION_ENDS:
+                    return
+                # Claimed but not yet begun here, or another hub's: look again.
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await watcher.changed.wait()
             except TimeoutError:
                 yield Entry(None, "heartbeat", {})
+
+
+_TEXT_ENDS = frozenset({"attempt.started", "step.finished"})
+
+
+def _news(running: Running, after: int) -> list[Entry]:
+    """What a run did since; its end is told only once it is stored, for it may yet be refused."""
+    if running.seq <= after:
+        return []
+    whole = read.Whole(
+        running.execution(), running.steps(), running.attempts(), running.payload()
+    )
+    return [entry for entry in entries(whole, after) if entry.type != "execution.finished"]

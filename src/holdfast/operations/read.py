@@ -9,6 +9,7 @@ from holdfast.domain.executions import Attempt, Execution, Step
 from holdfast.domain.payload import Payload
 from holdfast.store.queries import (
     EventById,
+    ExecutionById,
     ExecutionsOf,
     ListEvents,
     ListExecutions,
@@ -50,6 +51,18 @@ async def executions(kit: Kit, wanted: ListExecutions) -> list[Execution]:
 async def executions_of(kit: Kit, event_id: str, owner_id: str) -> list[Execution]:
     """All executions of an event, oldest first."""
     return _live(kit, await kit.store.read(ExecutionsOf(event_id, owner_id)))
+
+
+async def summary(kit: Kit, execution_id: str, owner_id: str) -> Execution:
+    """An execution without its steps and texts.
+
+    Raises:
+        NotFound: no such execution of that owner.
+    """
+    running = kit.journal.get(execution_id)
+    if running is not None and running.owner_id == owner_id:
+        return running.execution()
+    return await kit.store.read(ExecutionById(execution_id, owner_id))
 
 
 async def execution(kit: Kit, execution_id: str, owner_id: str) -> Whole:

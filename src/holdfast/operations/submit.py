@@ -11,12 +11,13 @@ import orjson
 from holdfast.bus import Notice
 from holdfast.bus.base import QUEUED
 from holdfast.domain.events import MAX_DEPTH, NewEvent
-from holdfast.domain.ids import MICROS, new_id
-from holdfast.errors import InvalidInput
+from holdfast.domain.ids import new_id
+from holdfast.errors import InvalidInput, UnknownPipeline
+from holdfast.pipelines.base import Declaration
 from holdfast.store.commands import Submit, Submitted
 
 from .kit import Kit
-
+from .views import microseconds
 
 async def submit(
     kit: Kit,
@@ -31,6 +32,7 @@ async def submit(
     priority: int = 0,
     idempotency_key: str | None = None,
     traceparent: str | None = None,
+    event_id: str | None = None,
 ) -> Submitted:
     """Store an event so that it will run; when this returns, it is committed.
 
@@ -46,6 +48,7 @@ async def submit(
         priority: higher runs first.
         idempotency_key: the same key and body give the same event again.
         traceparent: W3C trace context of the request.
+        event_id: a `new_id` made before, by whoever listens for the event's end first.
 
     Raises:
         UnknownPipeline: no such pipeline is loaded.
@@ -53,16 +56,16 @@ async def submit(
         IdempotencyConflict: the key came before with another body.
     """
     name = target or type
-    declaration = kit.registry.get(name)
+    declaration = _declaration(kit, name, "target" if target else "type")
     check_depth(data)
     declaration.validate(data)
     try:
         body = orjson.dumps(data)
     except TypeError as error:
         raise InvalidInput(f"data cannot be kept as JSON: {error}") from error
-    occurred_at = None if time is None else int(time.timestamp() * MICROS)
+    occurred_at = microseconds(time)
     event = NewEvent(
-        id=new_id(),
+        id=event_id or new_id(),
         owner_id=owner_id,
         type=type,
         source=source,
@@ -83,6 +86,14 @@ async def submit(
         kit.metrics.add("holdfast_events_submitted_total", pipeline=name)
         kit.bus.publish(Notice(QUEUED, event_id=submitted.id))
     return submitted
+
+
+def _declaration(kit: Kit, name: str, field: str) -> Declaration:
+    try:
+        return kit.registry.get(name)
+    except UnknownPipeline as error:
+        error.fields = [{**place, "field": field} for place in error.fields]
+        raise
 
 
 def check_depth(data: Any) -> None:

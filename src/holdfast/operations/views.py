@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from holdfast.domain.events import Event
@@ -12,6 +12,8 @@ from holdfast.domain.payload import Payload
 
 View = dict[str, Any]
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def iso(us: int | None) -> str | None:
     """RFC 3339 in UTC with microseconds."""
@@ -19,6 +21,11 @@ def iso(us: int | None) -> str | None:
         return None
     stamp = datetime.fromtimestamp(us // MICROS, UTC).replace(microsecond=us % MICROS)
     return stamp.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def microseconds(time: datetime | None) -> int | None:
+    """Exact microseconds since the epoch of a time with a zone; the inverse of `iso`."""
+    return None if time is None else (time - EPOCH) // timedelta(microseconds=1)
 
 
 def milliseconds(us: int | None) -> float | None:

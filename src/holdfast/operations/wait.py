@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 from holdfast.bus import Notice
 from holdfast.bus.base import ENDED
+from holdfast.domain.events import Event
+from holdfast.domain.status import EVENT_ENDS
 
+from . import read
 from .kit import Kit
 
 
@@ -33,8 +36,11 @@ class EndedEvents:
                 self._waiting.pop(event_id, None)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; who still waits is told that it will not come."""
         self._stop()
+        for waiting in self._waiting.values():
+            for future in waiting:
+                future.cancel()
 
     def _ended(self, notice: Notice) -> None:
         for future in self._waiting.get(notice.event_id or "", ()):
@@ -43,6 +49,22 @@ class EndedEvents:
 
 
 async def ended_within(future: asyncio.Future[Notice], seconds: float) -> bool:
-    """Whether the event rested within the time."""
+    """Whether the event rested within the time; False at once when nobody listens any more."""
     done, _ = await asyncio.wait({future}, timeout=seconds)
-    return bool(done)
+    return bool(done) and not future.cancelled()
+
+
+async def event_at_rest(
+    kit: Kit, ended: EndedEvents, event_id: str, owner_id: str, seconds: float
+) -> Event:
+    """The event as it stands when it rests, or after the time.
+
+    Raises:
+        NotFound: no such event of that owner.
+    """
+    with ended.expect(event_id) as rested:
+        event = await read.event(kit, event_id, owner_id)
+        if event.status in EVENT_ENDS:
+            return event
+        await ended_within(rested, seconds)
+    return await read.event(kit, event_id, owner_id)

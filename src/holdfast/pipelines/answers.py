@@ -60,9 +60,8 @@ def _judge(text: str, schema: type[A], context: Any) -> tuple[str, A | None, lis
     try:
         value: Any = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # Only what looks like JSON is mended: an apology must not become an object.
-        value = json_repair.loads(body) if re.search(r"[{\[]", body) else ""
-        if value == "":
+        value = json_repair.loads(body)
+        if value == "":  # its word for: there is no JSON in this
             return "invalid", None, [f"the answer is not JSON: {error}"]
         outcome = "repaired"
     try:

@@ -76,12 +76,24 @@ class Collector:
         *,
         texts: Texts | None = None,
         clock: Callable[[], int] = now_us,
+        code_left_running: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Start the record of one execution.
+
+        Args:
+            execution_id: whose.
+            sink: takes the changes.
+            texts: its pool of texts.
+            clock: microseconds since the epoch.
+            code_left_running: whether blocking code of this execution still runs in a thread;
+                a step stopped meanwhile is abandoned and not merely cancelled.
+        """
         self.execution_id = execution_id
         self.texts = texts or Texts()
         self.faults: list[str] = []
         self._sink = sink
         self._clock = clock
+        self._code_left_running = code_left_running
         self._lock = threading.RLock()
         self._steps = 0
         self._open: dict[int, OpenStep] = {}
@@ -127,6 +139,8 @@ class Collector:
         with self._lock:
             if self._open.pop(step.number, None) is None:
                 return
+        if status is StepStatus.CANCELLED and self._code_left_running():
+            status = StepStatus.ABANDONED
         phase: str | None = None
         if error is None and step.failure is not None:
             error, phase = step.failure

@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import ParentCommand
+from langgraph.types import Command
 
 from holdfast.domain.status import StepStatus
 from holdfast.llm.usage import answer_facts, usage_of
@@ -293,8 +294,8 @@ class RecordingHandler(BaseCallbackHandler):
             if step is None or run_id in self._hidden:
                 self._hidden.discard(run_id)
                 return
-            if step.ours and isinstance(output, dict):
-                output = cast("dict[str, Any]", output).get("results", {}).get(step.operation)
+            if step.ours:
+                output = _own_result(output, step.operation)
             status = _status_of(error) if error is not None else None
             self.collector.finish_step(
                 step, output=output, error=None if status else error, status=status
@@ -349,6 +350,14 @@ def step_of(config: RunnableConfig) -> StepHandle:
             if isinstance(handler, RecordingHandler):
                 return StepHandle(handler.collector, handler.step(manager.parent_run_id))
     return NO_STEP
+
+
+def _own_result(output: Any, operation: str) -> Any:
+    """What a node of ours returned, out of its channel updates; a router's stand in a Command."""
+    update: Any = output.update if isinstance(output, Command) else output
+    if not isinstance(update, dict):
+        return update
+    return cast("dict[str, Any]", update).get("results", {}).get(operation)
 
 
 def _status_of(error: BaseException) -> StepStatus | None:

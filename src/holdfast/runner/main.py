@@ -16,7 +16,6 @@ import orjson
 
 from holdfast.engine import Engine
 from holdfast.engine.threads import ExecutionThreads
-from holdfast.errors import HoldfastError
 from holdfast.llm.factory import Models
 from holdfast.pipelines.registry import Registry
 from holdfast.ports import ModelConfig, Ports
@@ -48,6 +47,10 @@ class Runner:
         """Talk over `sock` until the hub is gone or has no more work for us."""
         await self._loop.create_unix_connection(lambda: self._wire, sock=sock)
         await self.gone.wait()
+        # Not by returning: the loop would wait for threads that user code left blocked.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
     # -- what the engine tells (RecordSink) --------------------------------------------------
 
@@ -133,7 +136,6 @@ class Runner:
     def _leave_when_idle(self) -> None:
         if self._stopping and (self._engine is None or self._engine.running == 0):
             self._wire.close()
-            self.gone.set()
 
 
 def _watch_parent(sock: socket.socket) -> None:
@@ -155,15 +157,7 @@ def main() -> None:
     async def serve() -> None:
         await Runner().serve(sock)
 
-    try:
-        _run(serve())
-    except HoldfastError as error:
-        log.error("runner.failed", code=error.code, error=str(error))
-        raise SystemExit(1) from error
-    # Threads that user code left blocked must not keep the process.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    _run(serve())
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

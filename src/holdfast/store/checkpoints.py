@@ -65,8 +65,9 @@ class Checkpointer:
             self._wake, self._limit = WAKE_BYTES, LIMIT_BYTES
         self._size = size
         if size >= self._limit:
-            self._limit = size + WAKE_BYTES  # readers may hold the log; do not stop every commit
-            self._checkpoint(began_in)
+            if self._checkpoint(began_in):
+                # Where a reader holds the log it stays long: do not stop for every commit.
+                self._wake = self._limit = size + WAKE_BYTES
         elif size >= self._wake:
             self._wake = size + WAKE_BYTES
             self._wishes.put(began_in)
@@ -81,12 +82,14 @@ class Checkpointer:
         while (began_in := self._wishes.get()) is not None:
             self._checkpoint(began_in)
 
-    def _checkpoint(self, began_in: int) -> None:
+    def _checkpoint(self, began_in: int) -> bool:
+        """Run one, unless one has ended since; then a later commit will ask again."""
         with self._one:
             if began_in != self.generation:
-                return  # one has ended since; a later commit will ask again
+                return False
             try:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             except sqlite3.Error:
                 log.exception("store.checkpoint_failed")
             self.generation += 1
+            return True

@@ -17,10 +17,14 @@ LEVEL = 3
 
 def to_json(value: Any) -> str:
     """JSON in which every text is safe to store: NUL and lone surrogates are escaped."""
+    return _json_bytes(value).decode()
+
+
+def _json_bytes(value: Any) -> bytes:
     try:
-        return orjson.dumps(value, default=jsonable).decode()
+        return orjson.dumps(value, default=jsonable)
     except TypeError:  # a lone surrogate, an integer beyond 64 bits, a key that is no string
-        return json.dumps(value, ensure_ascii=True, default=jsonable)
+        return json.dumps(value, ensure_ascii=True, default=jsonable).encode()
 
 
 def from_json(text: str | bytes) -> Any:
@@ -47,7 +51,7 @@ class Frames:
 
     def pack_entries(self, entries: Sequence[Any]) -> tuple[bytes, int]:
         """One frame of all entries, and its size before compression in bytes."""
-        raw = to_json(list(entries)).encode()
+        raw = _json_bytes(list(entries))
         return self._pack.compress(raw), len(raw)
 
     def unpack_entries(self, frame: bytes) -> tuple[Any, ...]:

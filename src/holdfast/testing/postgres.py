@@ -97,5 +97,3 @@ def running_postgres(url: str | None = None) -> Generator[PostgresForTests]:
     finally:
         process.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
-
-

@@ -90,6 +90,10 @@ class Ran:
         number = self.steps[operation].step
         return [a for a in self.of(AttemptValidated) if a.step == number]
 
+    def recorded_output(self, operation: str) -> Any:
+        payload = Payload([entry for change in self.sink.changes for entry in change.texts])
+        return payload.get(self.ended(operation).output)
+
     def messages(self, operation: str) -> list[list[dict[str, Any]]]:
         payload = Payload([entry for change in self.sink.changes for entry in change.texts])
         number = self.steps[operation].step

@@ -1,0 +1,73 @@
+# Holdfast: `make run` and `make test` are all a newcomer needs; both work twice in a row.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null || echo $(VENV)/uv/bin/uv)
+PORT ?= 8001
+
+export HOLDFAST_APPS ?= examples.support_triage.app
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt bench migrate makemigrations pins clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+run: $(VENV)/.run migrate ## start the hub with the example app on http://127.0.0.1:8001
+	@$(BIN)/holdfast up
+
+test: $(VENV)/.dev ## run every test
+	@env -u HOLDFAST_APPS $(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## format, lint, types, borders between rooms
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+	@$(BIN)/pyright
+
+fmt: $(VENV)/.dev ## format and mend what can be mended
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## measure: ratios within one run
+	@env -u HOLDFAST_APPS $(BIN)/python -m bench
+
+migrate: $(VENV)/.run ## bring the database to the present schema
+	@$(BIN)/holdfast db upgrade
+
+makemigrations: $(VENV)/.dev ## write a migration from the tables: make makemigrations m="add …"
+	@test -n "$(m)" || { echo 'usage: make makemigrations m="what it does"'; exit 2; }
+	@$(BIN)/python -m holdfast.store.migrations "$(m)"
+
+pins: $(UV) ## pin every version and hash anew
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --python-version 3.11 --all-extras pyproject.toml -o requirements.txt
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --python-version 3.11 --all-extras --group dev pyproject.toml \
+	  -o requirements-dev.txt
+
+clean: ## remove the environment and caches, never data
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# -- the environment ---------------------------------------------------------------------------
+
+$(VENV)/uv/bin/uv:
+	@echo "getting uv"
+	@$(PYTHON) scripts/get_uv.py $(VENV)/uv
+
+$(BIN)/python: | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Holdfast needs Python 3.11 or newer, this is " + sys.version)'
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+
+$(VENV)/.run: requirements.txt pyproject.toml | $(BIN)/python
+	@echo "installing what Holdfast needs"
+	@$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps --editable .
+	@$(BIN)/python -m compileall -q src examples
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	@echo "installing what the tests need"
+	@$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements-dev.txt
+	@touch $@

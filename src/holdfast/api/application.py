@@ -1,0 +1,55 @@
+"""The application: the doors of one hub, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware import Middleware
+
+from . import events, executions, pipelines, problems, schemas, system
+from .hosts import HostCheck
+from .parts import ApiParts
+
+DESCRIPTION = """Runs LLM pipelines and keeps everything they did.
+
+Times are RFC 3339 in UTC, durations milliseconds, money dollars as decimal text. Errors are
+problem details (RFC 9457) with a stable `code`, a `hint` and the offending fields in `errors`.
+"""
+
+
+def create_api(parts: ApiParts) -> FastAPI:
+    """The HTTP doors of a hub.
+
+    Args:
+        parts: the hub's; it must outlive the application.
+    """
+    app = FastAPI(
+        title="Holdfast",
+        version=parts.version,
+        description=DESCRIPTION,
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(problems.Faults), Middleware(HostCheck, host=parts.host)],
+    )
+    app.state.parts = parts
+    for room in (events, executions, pipelines, system):
+        app.include_router(room.router)
+    problems.install(app)
+    system.describe_metrics(parts.kit.metrics)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+            )
+            app.openapi_schema = schemas.complete(document)
+        return app.openapi_schema
+
+    app.openapi = openapi
+    return app

@@ -1,0 +1,136 @@
+"""Reading a request's body: counted while it comes, of a type we know, as JSON that can be kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import Request
+
+from holdfast.domain.events import MAX_EVENT_BYTES
+from holdfast.errors import BodyTooLarge, InvalidInput, MalformedBody, UnsupportedMedia
+
+UTF8 = frozenset({"utf-8", "utf8"})
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLarge: over `MAX_EVENT_BYTES`, whatever `Content-Length` says.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_EVENT_BYTES:
+        raise _too_large()
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > MAX_EVENT_BYTES:
+            raise _too_large()
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def no_body(request: Request) -> None:
+    """Refuse a body where none means anything.
+
+    Raises:
+        InvalidInput: there is one.
+    """
+    async for piece in request.stream():
+        if piece:
+            raise InvalidInput(
+                f"{request.method} {request.url.path} takes no body",
+                fields=[{"field": "body", "expected": "nothing", "got": "a body"}],
+            )
+
+
+async def no_query(request: Request) -> None:
+    """Refuse query parameters where none means anything.
+
+    Raises:
+        InvalidInput: there are some.
+    """
+    if request.url.query:
+        fields = [
+            {"field": name, "expected": "no query parameter", "got": value}
+            for name, value in request.query_params.multi_items()
+        ]
+        raise InvalidInput(f"{request.url.path} takes no query parameters", fields=fields)
+
+
+async def single_values(request: Request) -> None:
+    """Refuse a query parameter that is given twice; only one of its values would count.
+
+    Raises:
+        InvalidInput: one is.
+    """
+    for name in request.query_params:
+        values = request.query_params.getlist(name)
+        if len(values) > 1:
+            raise InvalidInput(
+                f"the query parameter {name} is given {len(values)} times",
+                fields=[{"field": name, "expected": "one value", "got": ", ".join(values)}],
+            )
+
+
+def media_type(request: Request, *known: str) -> str:
+    """Which of the known types the body has.
+
+    Raises:
+        UnsupportedMedia: none of them, or not in UTF-8.
+    """
+    given = request.headers.get("content-type", "")
+    if given in known:
+        return given
+    main, *parameters = (part.strip().lower() for part in given.split(";"))
+    charsets = [value.strip('"') for part in parameters for value in _charset(part)]
+    if main in known and UTF8.issuperset(charsets):
+        return main
+    expected = " or ".join(known)
+    raise UnsupportedMedia(
+        f"the body is {given or 'of no declared type'}; send {expected} in UTF-8",
+        fields=[{"field": "Content-Type", "expected": expected, "got": given or "nothing"}],
+    )
+
+
+def decode(body: bytes) -> Any:
+    """JSON out of bytes.
+
+    Raises:
+        MalformedBody: empty, not UTF-8 or not JSON; the message says where.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _malformed(body, error) from error
+
+
+def _charset(parameter: str) -> list[str]:
+    name, _, value = parameter.partition("=")
+    return [value.strip()] if name.strip() == "charset" else []
+
+
+def _malformed(body: bytes, error: orjson.JSONDecodeError) -> MalformedBody:
+    if not body.strip():
+        return _unread("the body is empty", "a JSON object", "nothing")
+    try:
+        body.decode()
+    except UnicodeDecodeError as wrong:
+        got = f"byte 0x{body[wrong.start]:02x} at offset {wrong.start}"
+        return _unread(f"the body is not UTF-8: {got}", "UTF-8", got)
+    where = f"line {error.lineno}, column {error.colno}"
+    return _unread(f"the body is not JSON: {error.msg} at {where}", "JSON", f"{error.msg} ({where})")
+
+
+def _unread(message: str, expected: str, got: str) -> MalformedBody:
+    return MalformedBody(message, fields=[{"field": "body", "expected": expected, "got": got}])
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body is larger than {MAX_EVENT_BYTES} bytes",
+        hint="store large inputs elsewhere and send a reference",
+        fields=[{"field": "body", "expected": f"at most {MAX_EVENT_BYTES} bytes", "got": "more"}],
+    )

@@ -1,0 +1,194 @@
+"""Events: sent in, looked up, waited for, called off."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
+
+from holdfast.domain.events import Event
+from holdfast.domain.ids import is_id, new_id
+from holdfast.domain.status import EVENT_ENDS, EventStatus
+from holdfast.errors import NotFound
+from holdfast.operations import read
+from holdfast.operations.cancel import cancel_event
+from holdfast.operations.submit import submit
+from holdfast.operations.views import View, microseconds
+from holdfast.operations.wait import ended_within, event_at_rest
+from holdfast.store.commands import Submitted
+from holdfast.store.queries import ListEvents
+
+from . import schemas
+from .bodies import no_body, no_query, single_values
+from .fields import Page, PipelineName, Waiting
+from .intake import CLOUDEVENTS, JSON, CloudEvent, Intake, PlainEvent, read_event
+from .parts import ApiParts, Caller, parts_of
+from .responses import (
+    ROOT,
+    event_body,
+    event_links,
+    event_path,
+    execution_body,
+    execution_links,
+    json,
+    page_body,
+)
+
+router = APIRouter(prefix=f"{ROOT}/events", tags=["events"])
+
+
+class EventQuery(Page):
+    """Query of the list of events."""
+
+    status: EventStatus | None = None
+    target: PipelineName | None = Field(None, description="Name of the pipeline.")
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses=schemas.answers(
+        {200: (schemas.SubmittedEvent, "It has ended."), 202: (schemas.Accepted, "It is kept.")},
+        *(400, 409, 413, 415, 422),
+    ),
+    dependencies=[Depends(single_values)],
+    openapi_extra=schemas.event_request({JSON: PlainEvent, CLOUDEVENTS: CloudEvent}),
+)
+async def submit_event(
+    request: Request, caller: Caller, query: Annotated[Waiting, Query()]
+) -> Response:
+    """Send an event in.
+
+    Answered with 202 it is committed: it will run and end, whatever happens. With `wait` the
+    answer is 200 and has the result when the event ends in time. The same `Idempotency-Key` and
+    body give the same event again.
+    """
+    parts = parts_of(request)
+    intake = await read_event(request)
+    if query.wait is None:
+        submitted = await submit(parts.kit, owner_id=caller.owner_id, **intake)
+        event = None
+        if submitted.status in EVENT_ENDS:
+            event = await read.event(parts.kit, submitted.id, caller.owner_id)
+    else:
+        submitted, event = await _submit_and_wait(parts, caller.owner_id, intake, query.wait)
+    headers = {"location": event_path(submitted.id)}
+    if event is not None and event.status in EVENT_ENDS:
+        body = await _whole(parts, event)
+        body["created"] = submitted.created
+        return json(body, 200, headers)
+    accepted = {
+        "id": submitted.id,
+        "status": (event or submitted).status.value,
+        "created": submitted.created,
+        "links": event_links(submitted.id, event.execution_id if event else None),
+    }
+    return json(accepted, 202, headers)
+
+
+@router.get(
+    "",
+    responses=schemas.answers({200: (schemas.EventPage, "A page, newest first.")}, 422),
+    dependencies=[Depends(single_values)],
+)
+async def list_events(
+    request: Request, caller: Caller, query: Annotated[EventQuery, Query()]
+) -> Response:
+    """List events, newest first, without their data."""
+    found = await read.events(
+        parts_of(request).kit,
+        ListEvents(
+            owner_id=caller.owner_id,
+            status=query.status,
+            target=query.target,
+            since=microseconds(query.since),
+            until=microseconds(query.until),
+            before=query.before,
+            limit=query.limit,
+        ),
+    )
+    items = [event_body(event, with_data=False) for event in found]
+    return json(page_body(items, router.prefix, request.query_params, query.limit))
+
+
+@router.get(
+    "/{event_id}",
+    responses=schemas.answers({200: (schemas.EventDetail, "The event.")}, 404, 422),
+    dependencies=[Depends(single_values)],
+)
+async def get_event(
+    request: Request, caller: Caller, event_id: str, query: Annotated[Waiting, Query()]
+) -> Response:
+    """Look an event up: its data, its executions and, when it has ended, its result.
+
+    With `wait` the answer comes when the event has ended, or after that time as it then stands.
+    """
+    parts = parts_of(request)
+    _check(event_id)
+    if query.wait:
+        event = await event_at_rest(
+            parts.kit, parts.ended, event_id, caller.owner_id, query.wait
+        )
+    else:
+        event = await read.event(parts.kit, event_id, caller.owner_id)
+    return json(await _whole(parts, event))
+
+
+@router.post(
+    "/{event_id}/cancel",
+    responses=schemas.answers(
+        {
+            200: (schemas.Cancelled, "It is cancelled."),
+            202: (schemas.Cancelled, "Its running step is being stopped."),
+        },
+        *(404, 409, 422),
+    ),
+    dependencies=[Depends(no_query), Depends(no_body)],
+)
+async def cancel(request: Request, caller: Caller, event_id: str) -> Response:
+    """Cancel an unfinished event; a running step is told to stop."""
+    _check(event_id)
+    cancelled = await cancel_event(parts_of(request).kit, event_id, caller.owner_id)
+    body = {
+        "id": event_id,
+        "status": cancelled.status.value,
+        "links": event_links(event_id, cancelled.execution_id),
+    }
+    return json(body, 200 if cancelled.status in EVENT_ENDS else 202)
+
+
+async def _submit_and_wait(
+    parts: ApiParts, owner_id: str, intake: Intake, seconds: float
+) -> tuple[Submitted, Event]:
+    event_id = new_id()
+    with parts.ended.expect(event_id) as rested:  # before it exists, so that nothing is missed
+        submitted = await submit(parts.kit, owner_id=owner_id, event_id=event_id, **intake)
+        if submitted.created:
+            await ended_within(rested, seconds)
+            return submitted, await read.event(parts.kit, event_id, owner_id)
+    event = await event_at_rest(parts.kit, parts.ended, submitted.id, owner_id, seconds)
+    return submitted, event
+
+
+async def _whole(parts: ApiParts, event: Event) -> View:
+    """An event with its executions, and the result of the newest once it rests."""
+    executions = await read.executions_of(parts.kit, event.id, event.owner_id)
+    body = event_body(event)
+    body["executions"] = [execution_body(one) for one in executions]
+    body["result"] = None
+    if event.execution_id is not None and event.status in EVENT_ENDS:
+        whole = await read.execution(parts.kit, event.execution_id, event.owner_id)
+        body["result"] = {
+            "execution_id": event.execution_id,
+            "status": whole.execution.status.value,
+            "output": whole.payload.get(whole.execution.output),
+            "error": whole.execution.error,
+            "links": execution_links(event.execution_id, event.id),
+        }
+    return body
+
+
+def _check(event_id: str) -> None:
+    if not is_id(event_id):
+        raise NotFound(f"there is no event {ascii(event_id)}")

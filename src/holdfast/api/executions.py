@@ -1,0 +1,156 @@
+"""Executions: listed, shown whole, exported, followed, called off."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import Field
+
+from holdfast.domain.ids import is_id
+from holdfast.domain.status import EVENT_ENDS, EXECUTION_ENDS, ExecutionStatus
+from holdfast.errors import NotFound
+from holdfast.operations import read
+from holdfast.operations.cancel import cancel_execution
+from holdfast.operations.export import export_execution
+from holdfast.operations.progress import follow
+from holdfast.operations.views import microseconds, record_view
+from holdfast.store.queries import ListExecutions
+
+from . import schemas
+from .bodies import no_body, no_query, single_values
+from .fields import Id, Page, PipelineName, Strict
+from .parts import Caller, parts_of
+from .responses import ROOT, execution_body, execution_links, json, page_body
+from .streaming import EventStream, position
+
+router = APIRouter(prefix=f"{ROOT}/executions", tags=["executions"])
+
+
+class ExecutionQuery(Page):
+    """Query of the list of executions."""
+
+    status: ExecutionStatus | None = None
+    pipeline: PipelineName | None = Field(None, description="Name of the pipeline.")
+    event_id: Id | None = Field(None, description="Of this event only.")
+
+
+class StreamQuery(Strict):
+    """Query of a stream."""
+
+    after: str | None = Field(None, description="As `Last-Event-ID`, which wins.")
+
+
+@router.get(
+    "",
+    responses=schemas.answers({200: (schemas.ExecutionPage, "A page, newest first.")}, 422),
+    dependencies=[Depends(single_values)],
+)
+async def list_executions(
+    request: Request, caller: Caller, query: Annotated[ExecutionQuery, Query()]
+) -> Response:
+    """List executions, newest first; running ones as they stand this moment."""
+    found = await read.executions(
+        parts_of(request).kit,
+        ListExecutions(
+            owner_id=caller.owner_id,
+            status=query.status,
+            name=query.pipeline,
+            event_id=query.event_id,
+            since=microseconds(query.since),
+            until=microseconds(query.until),
+            before=query.before,
+            limit=query.limit,
+        ),
+    )
+    items = [execution_body(one) for one in found]
+    return json(page_body(items, router.prefix, request.query_params, query.limit))
+
+
+@router.get(
+    "/{execution_id}",
+    responses=schemas.answers({200: (schemas.ExecutionDetail, "The execution.")}, 404, 422),
+    dependencies=[Depends(no_query)],
+)
+async def get_execution(request: Request, caller: Caller, execution_id: str) -> Response:
+    """Show an execution whole: every step with its attempts, prompts, answers and cost."""
+    _check(execution_id)
+    whole = await read.execution(parts_of(request).kit, execution_id, caller.owner_id)
+    view = record_view(whole.execution, whole.steps, whole.attempts, whole.payload)
+    view["links"] = execution_links(execution_id, whole.execution.event_id)
+    return json(view)
+
+
+@router.get(
+    "/{execution_id}/export",
+    responses=schemas.answers({200: (schemas.Export, "The document.")}, 404, 422),
+    dependencies=[Depends(no_query)],
+)
+async def export(request: Request, caller: Caller, execution_id: str) -> Response:
+    """Hand out an execution and its event as one self-contained document."""
+    _check(execution_id)
+    document = await export_execution(parts_of(request).kit, execution_id, caller.owner_id)
+    name = f"execution-{execution_id}.json"
+    return json(document, headers={"content-disposition": f'attachment; filename="{name}"'})
+
+
+@router.post(
+    "/{execution_id}/cancel",
+    responses=schemas.answers(
+        {
+            200: (schemas.Cancelled, "Its event is cancelled."),
+            202: (schemas.Cancelled, "Its running step is being stopped."),
+        },
+        *(404, 409, 422),
+    ),
+    dependencies=[Depends(no_query), Depends(no_body)],
+)
+async def cancel(request: Request, caller: Caller, execution_id: str) -> Response:
+    """Cancel an unfinished execution and its event; a running step is told to stop."""
+    _check(execution_id)
+    kit = parts_of(request).kit
+    execution = await read.summary(kit, execution_id, caller.owner_id)
+    cancelled = await cancel_execution(kit, execution_id, caller.owner_id)
+    body = {
+        "id": execution_id,
+        "status": cancelled.status.value,
+        "links": execution_links(execution_id, execution.event_id),
+    }
+    return json(body, 200 if cancelled.status in EVENT_ENDS else 202)
+
+
+@router.get(
+    "/{execution_id}/stream",
+    responses=schemas.stream_answers(204, 404, 422),
+    dependencies=[Depends(single_values)],
+)
+async def stream(
+    request: Request,
+    caller: Caller,
+    execution_id: str,
+    query: Annotated[StreamQuery, Query()],
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Follow an execution as server-sent events, live and after its end.
+
+    Entries have ids `EXECUTION:NUMBER`; after a break, `Last-Event-ID` gives exactly the rest.
+    Streamed text (`tokens`) has no id: who comes anew gets the text so far. The last entry is
+    `execution.finished`; asked for what follows it, the answer is 204.
+    """
+    _check(execution_id)
+    parts = parts_of(request)
+    after = -1
+    if last_event_id is not None:
+        after = position("Last-Event-ID", last_event_id, execution_id)
+    elif query.after is not None:
+        after = position("after", query.after, execution_id)
+    execution = await read.summary(parts.kit, execution_id, caller.owner_id)
+    if execution.status in EXECUTION_ENDS and after >= execution.seq:
+        return Response(status_code=204)  # tells an EventSource to come no more
+    entries = follow(parts.kit, execution_id, caller.owner_id, after)
+    return EventStream(execution_id, entries, parts.stopping)
+
+
+def _check(execution_id: str) -> None:
+    if not is_id(execution_id):
+        raise NotFound(f"there is no execution {ascii(execution_id)}")

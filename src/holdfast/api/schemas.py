@@ -1,0 +1,411 @@
+"""What goes out, as models: they document the answers; the answers themselves are not checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
+
+from .problems import MEDIA_TYPE
+
+EVERYWHERE = (421, 503)
+"""Problems every request can meet: sent to another host, the database away."""
+
+TITLES = {
+    204: "Nothing follows.",
+    400: "The body cannot be read.",
+    404: "There is no such thing.",
+    409: "It contradicts what is there.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    421: "The request is for another host.",
+    422: "A field is wrong.",
+    503: "The database is away.",
+}
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Dollars = Annotated[str, Field(description="Dollars, as exact decimal text.")]
+Milliseconds = float
+
+
+class Answer(BaseModel):
+    """An object with exactly these fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FieldProblem(Answer):
+    """One place in the input that was refused."""
+
+    field: str
+    expected: str | int
+    got: Any
+
+
+class Problem(Answer):
+    """Problem details, RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable; safe to match on.")
+    hint: str = Field("", description="What to do next.")
+    errors: list[FieldProblem] = Field([], description="The offending fields.")
+
+
+class EventLinks(Answer):
+    """Where to go from an event."""
+
+    event: str
+    execution: str = Field("", description="The newest, once one began.")
+
+
+class ExecutionLinks(Answer):
+    """Where to go from an execution."""
+
+    execution: str
+    event: str
+    stream: str
+    export: str
+
+
+class Accepted(Answer):
+    """An event that is kept and will run."""
+
+    id: str
+    status: EventStatus
+    created: bool = Field(description="False when the idempotency key was known.")
+    links: EventLinks
+
+
+class Cancelled(Answer):
+    """What a wish to cancel did."""
+
+    id: str
+    status: EventStatus = Field(description="Of the event.")
+    links: EventLinks | ExecutionLinks
+
+
+class Event(Answer):
+    """An event as lists show it."""
+
+    id: str
+    type: str
+    source: str
+    subject: str | None
+    time: Time | None
+    target: str
+    target_kind: str
+    priority: int
+    idempotency_key: str | None
+    status: EventStatus
+    deliveries: int
+    crashes: int
+    cancel_requested: bool
+    execution_id: str | None
+    received_at: Time
+    finished_at: Time | None
+    last_error: dict[str, Any] | None
+    links: EventLinks
+
+
+class StepCounts(Answer):
+    """How many steps ended how."""
+
+    total: int
+    succeeded: int
+    skipped: int
+    failed: int
+
+
+class Tokens(Answer):
+    """Sums of tokens by class."""
+
+    input: int
+    cached: int
+    output: int
+    reasoning: int
+
+
+class Unknown(Answer):
+    """Attempts that the sums cannot include."""
+
+    usage: int
+    cost: int
+
+
+class Execution(Answer):
+    """An execution as lists show it."""
+
+    id: str
+    event_id: str
+    kind: str
+    name: str
+    version: str
+    code_version: str
+    delivery: int
+    parent_id: str | None
+    trace_id: str | None
+    status: ExecutionStatus
+    error: dict[str, Any] | None
+    started_at: Time
+    finished_at: Time | None
+    duration_ms: Milliseconds | None
+    step_counts: StepCounts
+    tokens: Tokens
+    cost_usd: Dollars
+    credits: int
+    unknown: Unknown
+    flags: dict[str, Any]
+    seq: int = Field(description="Number of its last change.")
+    links: ExecutionLinks
+
+
+class Result(Answer):
+    """What came of an event."""
+
+    execution_id: str
+    status: ExecutionStatus
+    output: Any
+    error: dict[str, Any] | None
+    links: ExecutionLinks
+
+
+class EventDetail(Event):
+    """An event with all that belongs to it."""
+
+    data: Any
+    executions: list[Execution] = Field(description="Oldest first.")
+    result: Result | None = Field(description="Of the newest execution, once the event has ended.")
+
+
+class SubmittedEvent(EventDetail):
+    """An event that has ended, as the answer to sending it."""
+
+    created: bool = Field(description="False when the idempotency key was known.")
+
+
+class Validation(Answer):
+    """How an answer was held against its schema."""
+
+    outcome: str
+    duration_ms: Milliseconds | None
+    errors: list[str]
+
+
+class AttemptTokens(Answer):
+    """Tokens of one attempt; null is unknown."""
+
+    input: int | None
+    cached: int | None
+    cache_write: int | None
+    output: int | None
+    reasoning: int | None
+    usage: str = Field(description="reported, estimated, unbilled or unknown")
+
+
+class Attempt(Answer):
+    """One try of a model call."""
+
+    n: int
+    seq: int
+    end_seq: int | None
+    status: StepStatus
+    provider: str | None
+    model: str | None
+    parameters: dict[str, Any]
+    prompt_system: Any
+    prompt_user: Any
+    messages: Any
+    raw_response: Any
+    started_at: Time
+    duration_ms: Milliseconds | None
+    first_token_ms: Milliseconds | None
+    request_id: str | None
+    finish_reason: str | None
+    http_status: int | None
+    validation: Validation | None
+    tokens: AttemptTokens
+    cost_usd: Dollars | None
+    price_source: str | None
+    credits: int
+    error: dict[str, Any] | None
+    error_class: str | None
+
+
+class Step(Answer):
+    """A node, model call, tool call or decision."""
+
+    step: int
+    parent: int | None
+    seq: int
+    end_seq: int | None
+    kind: str
+    operation: str
+    operation_version: str | None
+    status: StepStatus
+    skip_reason: str | None
+    input: Any
+    output: Any
+    error: dict[str, Any] | None
+    error_phase: str | None
+    started_at: Time
+    duration_ms: Milliseconds | None
+    suspicious: list[str] | None
+    attempts: list[Attempt]
+
+
+class Record(Execution):
+    """An execution whole."""
+
+    input: Any
+    output: Any
+    steps: list[Step]
+
+
+class ExecutionDetail(Record):
+    """An execution whole, with its links."""
+
+
+class ExportedEvent(Event):
+    """An event with its data."""
+
+    data: Any
+
+
+class Export(Answer):
+    """One self-contained document."""
+
+    format: str
+    event: dict[str, Any]
+    execution: dict[str, Any]
+
+
+class EventPage(Answer):
+    """A page of events."""
+
+    items: list[Event]
+    next: str | None = Field(description="The next page; null on the last one.")
+
+
+class ExecutionPage(Answer):
+    """A page of executions."""
+
+    items: list[Execution]
+    next: str | None = Field(description="The next page; null on the last one.")
+
+
+class PipelineLinks(Answer):
+    """Where a pipeline is."""
+
+    pipeline: str
+
+
+class Pipeline(Answer):
+    """A loaded pipeline."""
+
+    name: str
+    kind: str
+    version: str
+    code_version: str
+    description: str
+    deadline: float | None
+    links: PipelineLinks
+
+
+class PipelineDetail(Pipeline):
+    """A pipeline with its schema and wiring."""
+
+    event_schema: dict[str, Any] = Field(description="JSON schema of the events' data.")
+    graph: dict[str, Any] = Field(description="`nodes` and `edges`, for drawing.")
+
+
+class AppFailure(Answer):
+    """An app that is left out."""
+
+    app: str
+    code: str
+    message: str
+    hint: str
+
+
+class PipelineList(Answer):
+    """All pipelines, and the apps that could not be loaded."""
+
+    items: list[Pipeline]
+    failures: list[AppFailure]
+
+
+class Welcome(Answer):
+    """Who answers, and where to go."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+class Health(Answer):
+    """A living process."""
+
+    status: str
+    version: str
+
+
+class Readiness(Answer):
+    """Whether the hub can work."""
+
+    ready: bool
+    reasons: list[str]
+
+
+Answers = dict[int | str, dict[str, Any]]
+
+
+def answers(good: Mapping[int, tuple[type[Answer], str]], *problems: int) -> Answers:
+    """The documented answers of a route.
+
+    Args:
+        good: model and meaning by status.
+        problems: further statuses, whose answers are problem details or empty.
+    """
+    found: Answers = {
+        status: _problem(status) for status in (*problems, *EVERYWHERE) if status not in good
+    }
+    for status, (model, description) in good.items():
+        found[status] = {"model": model, "description": description}
+    return found
+
+
+def stream_answers(*problems: int) -> Answers:
+    """The documented answers of a stream of server-sent events."""
+    return text_answer("text/event-stream", "Server-sent events.", *problems)
+
+
+def text_answer(media_type: str, description: str, *problems: int) -> Answers:
+    """The documented answers of a route that gives text."""
+    text = {"content": {media_type: {"schema": {"type": "string"}}}, "description": description}
+    return {200: text, **answers({}, *problems)}
+
+
+def event_request(bodies: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    """The documented request for sending an event: bodies by media type, and headers."""
+    content = {
+        media_type: {"schema": {"$ref": _ref(model.__name__)}}
+        for media_type, model in bodies.items()
+    }
+    _REQUESTS.update({model.__name__: model for model in bodies.values()})
+    headers = [
+        _header("Idempotency-Key", r"^[!-~]{1,255}$", "The same key and body: the same event."),
+        _header("traceparent", None, "W3C trace context."),
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": headers}
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """An OpenAPI document with the schemas that only `$ref`s speak of."""
+    return document

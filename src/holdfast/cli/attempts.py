@@ -1,0 +1,81 @@
+"""What a step's attempts come to: the cells of its line, and what is worth saying about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from .figures import dollars, one_line
+
+View = dict[str, Any]
+
+CUT_OFF = frozenset({"length", "max_tokens", "content_filter"})
+"""Finish reasons that mean the answer is not what it would have been."""
+
+
+def cells(attempts: Sequence[View]) -> dict[str, str]:
+    """Tokens and cost of all attempts together, what nobody knows marked with `?`."""
+    ended = [one for one in attempts if one["status"] != "running"]
+    if not ended:
+        return {}
+    unknown = any(one["tokens"]["usage"] == "unknown" for one in ended)
+    mark = "~" if any(one["tokens"]["usage"] == "estimated" for one in ended) else ""
+    cached = _sum(ended, "cached")
+    return {
+        "in": _tokens(_sum(ended, "input"), mark, unknown) + " in",
+        "cached": f"({cached:,} cached)" if cached else "",
+        "out": _tokens(_sum(ended, "output"), mark, unknown) + " out",
+        "cost": cost(ended),
+    }
+
+
+def cost(attempts: Sequence[View]) -> str:
+    """What attempts cost together."""
+    known = [Decimal(one["cost_usd"]) for one in attempts if one["cost_usd"] is not None]
+    return dollars(sum(known, Decimal(0)), unknown=len(attempts) - len(known))
+
+
+def note(attempts: Sequence[View]) -> str:
+    """`attempt 1 invalid: spam > 1 · attempt 2 ok`; empty when one went through unremarkably."""
+    told = [(one["n"], verdict(one)) for one in attempts]
+    if len(told) == 1 and told[0][1] in ("ok", "running"):
+        return ""
+    names = {one["model"] for one in attempts}
+    return " · ".join(
+        f"attempt {n}{_by(one) if len(names) > 1 else ''} {what}"
+        for one, (n, what) in zip(attempts, told, strict=True)
+    )
+
+
+def verdict(attempt: View) -> str:
+    """How one attempt went."""
+    status, validation = attempt["status"], attempt["validation"]
+    if status == "succeeded":
+        words = "ok"
+        if validation and validation["outcome"] != "valid":
+            words = str(validation["outcome"])
+            if validation["errors"]:
+                words += ": " + "; ".join(one_line(error, 160) for error in validation["errors"])
+        if attempt["finish_reason"] in CUT_OFF:
+            words += f" (cut off: {attempt['finish_reason']})"
+        return words
+    error = attempt["error"]
+    if status != "failed" or not error:
+        return str(status)
+    kind = f" ({attempt['error_class']})" if attempt["error_class"] else ""
+    return f"failed{kind}: {one_line(error.get('message') or error.get('type') or '', 200)}"
+
+
+def _by(attempt: View) -> str:
+    return f" {one_line(attempt['model'])}" if attempt["model"] else ""
+
+
+def _sum(attempts: Sequence[View], name: str) -> int:
+    return sum(one["tokens"][name] or 0 for one in attempts)
+
+
+def _tokens(value: int, mark: str, unknown: bool) -> str:
+    if unknown:
+        return f"{mark}{value:,} + ?" if value else "?"
+    return f"{mark}{value:,}"

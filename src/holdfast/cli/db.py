@@ -1,0 +1,52 @@
+"""`holdfast db`: the database's schema, up and down."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .door import Json
+
+app = typer.Typer(help="Bring the database's schema up or down.", no_args_is_help=True)
+
+
+@app.command()
+def upgrade(as_json: Json = False) -> None:
+    """Bring the schema up to what this version needs; data stays."""
+    from holdfast.settings import load
+    from holdfast.store import migrations
+
+    url = load().store_url
+    before = migrations.current(url)
+    migrations.upgrade(url)
+    _moved(before, migrations.current(url), as_json=as_json)
+
+
+@app.command()
+def downgrade(
+    revision: Annotated[str, typer.Argument(help="Revision to go down to; `base`: none at all.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before data is lost.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take the schema down to an earlier revision; what later tables hold is lost."""
+    from holdfast.settings import load
+    from holdfast.store import migrations
+
+    url = load().store_url
+    before = migrations.current(url)
+    if not yes:
+        typer.confirm(f"Go from {before} down to {revision} and lose data?", abort=True, err=True)
+    migrations.downgrade(url, revision)
+    _moved(before, migrations.current(url), as_json=as_json)
+
+
+def _moved(before: str | None, after: str | None, *, as_json: bool) -> None:
+    from .terminal import tell, write_json
+
+    if as_json:
+        write_json({"before": before, "after": after})
+    elif before == after:
+        tell(f"The schema is at {after} already.")
+    else:
+        tell(f"The schema went from {before or 'nothing'} to {after or 'nothing'}.")

@@ -1,0 +1,82 @@
+"""The one way to a client: the running hub over HTTP, else the store itself.
+
+Also the one place where the command line enters asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from holdfast.errors import HubUnreachable
+
+if TYPE_CHECKING:
+    from holdfast.client import Client
+
+R = TypeVar("R")
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Address of the hub. Without it: the one of the settings, and where none answers "
+        "there, the store itself.",
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Write JSON to standard output, and nothing else.")
+]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def run(work: Coroutine[Any, Any, R]) -> R:
+    """Run a command's work in an event loop of its own."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@asynccontextmanager
+async def open_client(url: str | None, *, read_only: bool = True) -> AsyncGenerator[Client]:
+    """A client of the hub at `url`, of the one the settings name, or of the store itself.
+
+    Args:
+        url: only that hub will do.
+        read_only: nothing will be submitted or cancelled, so that a store can be opened beside
+            a hub and without runners.
+
+    Raises:
+        HubUnreachable: no hub answers at `url`.
+        StoreLocked: no hub answers, but one holds the store.
+    """
+    from holdfast.client import Client
+
+    if url is not None:
+        async with Client(url) as client:
+            yield client
+        return
+
+    from holdfast.settings import load
+
+    settings = load()
+    async with Client(settings.url) as client:
+        try:
+            await client.health()
+        except HubUnreachable:
+            pass
+        else:
+            yield client
+            return
+
+    from holdfast.app import connect
+
+    async with connect(settings, read_only=read_only) as client:
+        yield client

@@ -1,0 +1,312 @@
+"""Draws an execution: a header, its steps as a tree, the sums.
+
+Everything comes from the execution's JSON view; nothing a model or a sender wrote is interpreted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from . import attempts as tries
+from .figures import count, dollars, milliseconds, one_line, tokens_of
+from .terminal import style_of
+
+View = dict[str, Any]
+
+SCRIPTED_LABEL = "answers by scripted rules, not a language model"
+
+_COLUMNS = ("kind", "model", "state", "time", "in", "cached", "out", "cost")
+_RIGHT = frozenset({"time", "in", "out", "cost"})
+_JOINED = frozenset({"cached"})  # one space before it instead of two
+_DIM = frozenset({"kind", "model", "cached"})
+_SHRINKS = ("model", "kind")  # give way, in this order, when a line is too long
+_LEAST = 8
+_MAX_NAME = 44
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A step on one line.
+
+    Attributes:
+        guide: the tree's lines left of it.
+        name: its operation.
+        cells: by column; a column nobody fills is not drawn.
+        choice: what a router chose, instead of cells.
+    """
+
+    guide: str
+    name: str
+    cells: dict[str, str]
+    status: str
+    choice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A remark under a step, wrapped where it is too long.
+
+    Attributes:
+        guide: left of its first line.
+        below: left of the others.
+    """
+
+    guide: str
+    below: str
+    text: str
+    style: str
+
+
+def draw_execution(view: View, width: int) -> list[Text]:
+    """The execution as lines of at most `width` cells."""
+    rows = list(_tree(view["steps"]))
+    lines = [_header(view)]
+    lines += _laid_out(rows, width)
+    if view["error"]:
+        lines += _wrapped(Note("", "  ", _error_text(view), "red"), width)
+    lines += _wrapped(Note("", "  ", _sums(view), ""), width)
+    lines += [line for note in _remarks(view) for line in _wrapped(note, width)]
+    lines.append(_origin(view))
+    return lines
+
+
+def _header(view: View) -> Text:
+    status = view["status"]
+    return Text("  ").join(
+        [
+            Text(title(view), "bold"),
+            Text(status, style_of(status)),
+            Text(milliseconds(view["duration_ms"])),
+            Text(_all_tokens(view)),
+            Text(dollars(view["cost_usd"], unknown=view["unknown"]["cost"])),
+        ]
+    )
+
+
+def title(view: View) -> str:
+    """Name and version: `support.triage v1`."""
+    version = one_line(view["version"])
+    return f"{one_line(view['name'])} {'v' if version[:1].isdigit() else ''}{version}"
+
+
+def _all_tokens(view: View) -> str:
+    total, unknown = tokens_of(view), view["unknown"]["usage"]
+    if unknown:
+        return f"{total:,} + ? tokens" if total else "? tokens"
+    mark = "~" if view["flags"].get("tokens_estimated") else ""
+    return mark + count(total, "token")
+
+
+# -- the tree ------------------------------------------------------------------------------
+
+
+def _tree(steps: Sequence[View]) -> Iterator[Row | Note]:
+    known = {step["step"] for step in steps}
+    children: dict[int | None, list[View]] = {}
+    for step in sorted(steps, key=lambda step: step["step"]):
+        parent = step["parent"] if step["parent"] in known else None
+        children.setdefault(parent, []).append(step)
+    yield from _branch([], children.get(None, []), children, "")
+
+
+def _branch(
+    notes: Sequence[tuple[str, str]],
+    steps: Sequence[View],
+    children: dict[int | None, list[View]],
+    guide: str,
+) -> Iterator[Row | Note]:
+    left = len(notes) + len(steps)
+    for item in [*notes, *steps]:
+        left -= 1
+        here, below = (guide + "├─ ", guide + "│  ") if left else (guide + "└─ ", guide + "   ")
+        if isinstance(item, tuple):
+            yield Note(here, below, *item)
+            continue
+        own = children.get(item["step"], [])
+        yield _row(item, here)
+        yield from _branch(_notes(item, own), own, children, below)
+
+
+def _row(step: View, guide: str) -> Row:
+    status, own = step["status"], step["attempts"]
+    name = one_line(step["operation"])
+    choice = decision_text(step) if step["kind"] == "router" else ""
+    if choice:
+        return Row(guide, name, {}, status, choice)
+    cells = {
+        "kind": one_line(step["kind"]),
+        "model": one_line(own[-1]["model"] or "") if own else "",
+        "state": "" if status == "succeeded" else status,
+        "time": "" if step["duration_ms"] is None else milliseconds(step["duration_ms"]),
+        **(tries.cells(own) if own else {}),
+    }
+    return Row(guide, name, cells, status)
+
+
+def decision_text(step: View) -> str:
+    """What a router's step chose: `→ draft (otherwise)`; empty when it chose nothing."""
+    decision = _decision(step)
+    if decision is None:
+        return ""
+    target = "end" if decision["target"] == "__end__" else one_line(decision["target"])
+    why = "otherwise" if decision["fallback"] else one_line(decision["rule"], 120)
+    return f"→ {target} ({why})"
+
+
+def _decision(step: View) -> View | None:
+    output: Any = step["output"]
+    for key in ("update", "results", step["operation"]):
+        output = output.get(key) if isinstance(output, dict) else None
+    return output if isinstance(output, dict) and {"target", "rule"} <= output.keys() else None
+
+
+def _notes(step: View, children: Sequence[View]) -> list[tuple[str, str]]:
+    notes: list[tuple[str, str]] = []
+    if step["skip_reason"]:
+        notes.append((f"skipped: {one_line(step['skip_reason'], 300)}", "dim"))
+    if step["suspicious"]:
+        reasons = "; ".join(one_line(reason, 120) for reason in step["suspicious"])
+        notes.append((f"suspicious: {reasons}", "yellow"))
+    if worth := tries.note(step["attempts"]):
+        notes.append((worth, "yellow" if "invalid" in worth or "failed" in worth else "dim"))
+    if step["error"] and not any(_same_error(step, child) for child in children):
+        phase = f"{step['error_phase']} error: " if step["error_phase"] else ""
+        notes.append((phase + error_line(step["error"]), "red"))
+    return notes
+
+
+def _same_error(step: View, child: View) -> bool:
+    # A graph's error is often its node's, handed up: it is told once, where it arose.
+    one, other = step["error"], child["error"]
+    return bool(other) and all(one.get(k) == other.get(k) for k in ("type", "message"))
+
+
+def error_line(error: View) -> str:
+    """An error of a record: type, message and what to do."""
+    kind, message = one_line(error.get("type") or error.get("code") or ""), error.get("message")
+    text = one_line(message or "no message", 600)
+    hint = f" ({one_line(error['hint'], 200)})" if error.get("hint") else ""
+    return f"{kind}: {text}{hint}" if kind else text + hint
+
+
+# -- what follows the tree -----------------------------------------------------------------
+
+
+def _error_text(view: View) -> str:
+    status = view["status"].replace("_", " ")
+    return f"{status}: {error_line(view['error'])}"
+
+
+def _sums(view: View) -> str:
+    tokens = view["tokens"]
+    made = sum(len(step["attempts"]) for step in view["steps"])
+    cached = f" ({tokens['cached']:,} cached)" if tokens["cached"] else ""
+    reasoning = f" ({tokens['reasoning']:,} reasoning)" if tokens["reasoning"] else ""
+    parts = [
+        count(view["step_counts"]["total"], "step"),
+        count(made, "attempt"),
+        f"{tokens['input']:,} in{cached}",
+        f"{tokens['output']:,} out{reasoning}",
+        dollars(view["cost_usd"], unknown=view["unknown"]["cost"]),
+    ]
+    if view["credits"]:
+        parts.append(count(view["credits"], "credit"))
+    return "sum  " + "  ".join(parts)
+
+
+def _remarks(view: View) -> Iterator[Note]:
+    flags, unknown = view["flags"], view["unknown"]
+    if unknown["usage"]:
+        told = f"? tokens unknown for {count(unknown['usage'], 'attempt')}: not in the sums"
+        yield Note("", "  ", told, "yellow")
+    if unknown["cost"]:
+        told = f"? price unknown for {count(unknown['cost'], 'attempt')}: not in the cost"
+        yield Note("", "  ", told, "yellow")
+    if flags.get("tokens_estimated"):
+        yield Note("", "  ", "~ marks tokens that were estimated, not reported", "dim")
+    if flags.get("abandoned"):
+        told = "abandoned: blocking code could not be stopped; its result was discarded"
+        yield Note("", "  ", told, "yellow")
+    for fault in flags.get("recording_faults", []):
+        yield Note("", "  ", f"the record has a gap: {one_line(fault, 200)}", "yellow")
+    if is_scripted(view):
+        yield Note("", "  ", SCRIPTED_LABEL, "dim")
+
+
+def is_scripted(view: View) -> bool:
+    """Whether any answer came from the scripted model."""
+    return any(one["provider"] == "scripted" for step in view["steps"] for one in step["attempts"])
+
+
+def _origin(view: View) -> Text:
+    again = f"  delivery {view['delivery']}" if view["delivery"] > 1 else ""
+    return Text(f"execution {view['id']}  event {view['event_id']}{again}", "dim")
+
+
+# -- laying out ----------------------------------------------------------------------------
+
+
+def _laid_out(rows: Sequence[Row | Note], width: int) -> list[Text]:
+    steps = [row for row in rows if isinstance(row, Row)]
+    names = min(_MAX_NAME, max((cell_len(row.guide + row.name) for row in steps), default=0))
+    sizes = {
+        column: size
+        for column in _COLUMNS
+        if (size := max((cell_len(row.cells.get(column, "")) for row in steps), default=0))
+    }
+    spare = width - names - sum(size + _gap(column) for column, size in sizes.items())
+    for column in _SHRINKS:
+        if spare < 0 and sizes.get(column, 0) > _LEAST:
+            less = min(-spare, sizes[column] - _LEAST)
+            sizes[column] -= less
+            spare += less
+    if spare < 0:
+        names = max(min(names, 16), names + spare)
+    lines: list[Text] = []
+    for row in rows:
+        if isinstance(row, Row):
+            lines.append(_line(row, names, sizes))
+        else:
+            lines += _wrapped(row, width)
+    return lines
+
+
+def _gap(column: str) -> int:
+    return 1 if column in _JOINED else 2
+
+
+def _line(row: Row, names: int, sizes: dict[str, int]) -> Text:
+    line = Text(row.guide, "dim", no_wrap=True)
+    line.append(_fit(row.name, names - cell_len(row.guide)), "bold" if row.choice == "" else "")
+    if row.choice:
+        return line.append("  ").append(row.choice, "cyan")
+    for column, size in sizes.items():
+        text = row.cells.get(column, "")
+        style = style_of(row.status) if column == "state" else "dim" if column in _DIM else "none"
+        line.append(" " * _gap(column)).append(_fit(text, size, column in _RIGHT), style)
+    line.rstrip()
+    return line
+
+
+def _fit(text: str, size: int, to_the_right: bool = False) -> str:
+    length = cell_len(text)
+    if length > size:
+        return set_cell_size(text, max(size - 1, 0)) + "…"
+    space = " " * (size - length)
+    return space + text if to_the_right else text + space
+
+
+def _wrapped(note: Note, width: int) -> list[Text]:
+    room = max(width - cell_len(note.guide), 20)
+    pieces = Text(note.text).wrap(Console(width=room), room)
+    lines: list[Text] = []
+    for piece in pieces:
+        line = Text(note.below if lines else note.guide, "dim")
+        lines.append(line.append(piece.plain, note.style or "none"))
+    return lines

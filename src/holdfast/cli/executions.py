@@ -1,0 +1,170 @@
+"""`holdfast executions`: what ran, and everything it did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from holdfast.errors import InvalidInput, NotFound
+
+from .door import Json, Url, open_client, run
+
+if TYPE_CHECKING:
+    from holdfast.client import Client
+
+app = typer.Typer(help="See what ran, step by step.", no_args_is_help=True)
+
+R = TypeVar("R")
+
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="An execution, or an event: its newest execution.")
+]
+
+
+@app.command("list")
+def list_executions(
+    url: Url = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 20,
+    status: Annotated[str | None, typer.Option(help="Only those that stand or ended so.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only this pipeline's.")] = None,
+    before: Annotated[str | None, typer.Option(help="Older than this one.", metavar="ID")] = None,
+    as_json: Json = False,
+) -> None:
+    """List executions, newest first."""
+    from .terminal import show, write_json
+
+    async def work() -> Any:
+        async with open_client(url) as client:
+            return await client.executions_page(
+                limit=limit, status=status, pipeline=pipeline, before=before
+            )
+
+    page = run(work())
+    if as_json:
+        write_json(page)
+        return
+    from .tables import executions_table
+
+    show(executions_table(page["items"]))
+
+
+@app.command()
+def show(
+    id: Id,  # noqa: A002 - its name on the command line
+    full: Annotated[
+        bool, typer.Option("--full", help="Also every prompt, answer and traceback.")
+    ] = False,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Draw an execution: its steps as a tree, with times, tokens and cost."""
+    from .terminal import console, write_json
+
+    view = run(_with(url, id, lambda client, found: client.execution(found)))
+    if as_json:
+        write_json(view)
+        return
+    from .drawing import draw_execution
+    from .transcript import transcript
+
+    out = console()
+    for line in draw_execution(view, out.width):
+        out.print(line, soft_wrap=True)
+    if full:
+        out.print()
+        for line in transcript(view):
+            out.print(line, soft_wrap=True)
+
+
+@app.command()
+def tail(
+    id: Id,  # noqa: A002
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Follow an execution until it ends: a line for each thing that happens, and streamed text."""
+    from .tailing import follow
+
+    async def work() -> bool:
+        async with open_client(url) as client:
+            return await follow(client, await _resolve(client, id), as_json=as_json)
+
+    if not run(work()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    id: Id,  # noqa: A002
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it there.")
+    ] = None,
+    url: Url = None,
+    as_json: Json = False,  # noqa: ARG001 - it is JSON in any case
+) -> None:
+    """Hand out an execution whole, as one self-contained JSON document."""
+    from .terminal import tell, write_json
+
+    document = run(_with(url, id, lambda client, found: client.export(found)))
+    if out is None:
+        write_json(document)
+        return
+    import orjson
+
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        # Whole or not at all: a full disk must not leave half a document under its name.
+        beside.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        beside.replace(out)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InvalidInput(f"{out} cannot be written: {error.strerror}") from error
+    tell(f"{out}: {out.stat().st_size:,} bytes")
+
+
+@app.command()
+def cancel(
+    id: Id,  # noqa: A002
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Stop an execution; the stop reaches the step that runs."""
+    from .terminal import tell, write_json
+
+    answer = run(
+        _with(url, id, lambda client, found: client.cancel_execution(found), read_only=False)
+    )
+    if as_json:
+        write_json(answer)
+    else:
+        tell(f"Its event is {answer['status']}; a running step is being stopped.")
+
+
+async def _with(
+    url: str | None,
+    wanted: str,
+    ask: Callable[[Client, str], Awaitable[R]],
+    *,
+    read_only: bool = True,
+) -> R:
+    async with open_client(url, read_only=read_only) as client:
+        return await ask(client, await _resolve(client, wanted))
+
+
+async def _resolve(client: Client, wanted: str) -> str:
+    """The execution's id, given its own or its event's.
+
+    Raises:
+        NotFound: there is neither, or the event has not run yet.
+    """
+    try:
+        event = await client.event(wanted)
+    except NotFound:
+        return wanted
+    if event["execution_id"] is None:
+        raise NotFound(f"event {wanted} is {event['status']} and has not run yet")
+    return str(event["execution_id"])

@@ -1,0 +1,87 @@
+"""`holdfast pipelines`: what is loaded, and how it is wired."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from .door import Json, Url, open_client, run
+
+app = typer.Typer(help="See what can be run.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A pipeline's name.")]
+
+
+@app.command("list")
+def list_pipelines(url: Url = None, as_json: Json = False) -> None:
+    """List what is loaded, and the apps that are left out with the reason."""
+    from .terminal import show, tell, write_json
+
+    answer = run(_ask(url))
+    if as_json:
+        write_json(answer)
+        return
+    from .figures import one_line
+    from .tables import pipelines_table
+
+    show(pipelines_table(answer["items"]))
+    for failure in answer["failures"]:
+        tell(f"{one_line(failure['app'])} is left out: {one_line(failure['error'])}", "red")
+
+
+@app.command()
+def show(name: Name, url: Url = None, as_json: Json = False) -> None:
+    """Show a pipeline: versions, nodes and the schema of its events."""
+    from .terminal import show as put
+    from .terminal import write_json
+
+    view = run(_ask(url, name))
+    if as_json:
+        write_json(view)
+        return
+    from rich.text import Text
+
+    from .drawing import title
+    from .figures import one_line, plain
+    from .graphs import draw_graph
+    from .transcript import as_text
+
+    about = one_line(view["description"] or "")
+    put(Text.assemble((title(view), "bold"), (f"  code {view['code_version']}", "dim")))
+    put(*([Text(about)] if about else []), Text(), *draw_graph(view["graph"]), Text())
+    put(Text("an event's data", "cyan"), Text(plain(as_text(view["schema"]))))
+
+
+@app.command()
+def graph(
+    name: Name,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="As a Mermaid flowchart, to paste elsewhere.")
+    ] = False,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a pipeline's graph."""
+    from .terminal import show as put
+    from .terminal import write_json
+
+    view = run(_ask(url, name))
+    from . import graphs
+
+    if as_json:
+        write_json(view["graph"])
+    elif mermaid:
+        sys.stdout.write(graphs.mermaid(view["graph"]))
+    else:
+        from rich.text import Text
+
+        from .drawing import title
+
+        put(Text(title(view), "bold"), *graphs.draw_graph(view["graph"]))
+
+
+async def _ask(url: str | None, name: str | None = None) -> Any:
+    async with open_client(url) as client:
+        return await client.pipelines() if name is None else await client.pipeline(name)

@@ -1,0 +1,143 @@
+"""What a batch of events came to: a bar while they run, one line and a table at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from .figures import MISSING, count, dollars, milliseconds, one_line
+from .submitting import Fate, Sum
+from .tables import table
+from .terminal import console, style_of
+
+GOOD = frozenset({"succeeded", "queued", "running"})
+
+BAR_CELLS = 20
+
+MAX_ROWS = 200
+"""Longer batches list only what did not succeed."""
+
+ROOM_FOR_EXECUTIONS = 136
+"""Columns from which the table shows execution ids too; `executions show` takes either."""
+
+
+class Bar:
+    """The progress bar on standard error; on anything but a terminal it shows nothing."""
+
+    def __init__(self, total: int | None) -> None:
+        out = console(stderr=True)
+        self._classes: Counter[str] = Counter()
+        self._progress = Progress(
+            MofNCompleteColumn(),
+            BarColumn(BAR_CELLS),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=out,
+            transient=True,
+            disable=not out.is_terminal,
+        )
+        self._task: TaskID = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return self._progress.tasks[self._task].elapsed or 0.0
+
+    def step(self, fate: Fate) -> None:
+        """One more has its fate."""
+        self._classes[label(fate)] += 1
+        told = " · ".join(f"{n} {name}" for name, n in self._classes.most_common(4))
+        self._progress.update(self._task, advance=1, description=told)
+
+    def tell(self, text: str) -> None:
+        """A message above the bar."""
+        self._progress.console.print(Text(text, "red"), soft_wrap=True)
+
+
+def label(fate: Fate) -> str:
+    """The class a fate is counted in: its outcome when it succeeded with one, else its status."""
+    if fate.status == "succeeded" and fate.outcome:
+        return one_line(fate.outcome, 40)
+    return fate.status
+
+
+def summary_line(fates: Sequence[Fate], total: int, seconds: float) -> Text:
+    """`12/12 ━━━━ 0:00:02  9 answered · 2 closed as spam · 1 escalated  $0.0031`."""
+    ended = len(fates)
+    good = sum(fate.status in GOOD for fate in fates)
+    filled = BAR_CELLS * ended // max(total, 1)
+    minutes, rest = divmod(int(seconds), 60)
+    line = Text.assemble(
+        f"{ended}/{total} ",
+        ("━" * filled, "green" if good == ended else "red"),
+        ("━" * (BAR_CELLS - filled), "dim"),
+        (f" {minutes // 60}:{minutes % 60:02d}:{rest:02d}", "dim"),
+        "  ",
+    )
+    classes = Counter((fate.status not in GOOD, label(fate), fate.status) for fate in fates)
+    ordered = sorted(classes.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
+    pieces = [
+        Text(f"{n:,} {name}", style_of(status) if bad else "none")
+        for (bad, name, status), n in ordered
+    ]
+    line.append_text(Text(" · ").join(pieces))
+    return line.append_text(_costs(Sum.of(list(fates))))
+
+
+def _costs(total: Sum) -> Text:
+    text = Text()
+    if total.tokens or total.usage_unknown:
+        unknown = " + ?" if total.usage_unknown else ""
+        text.append(f"  {total.tokens:,}{unknown} tokens", "dim")
+        text.append(f"  {dollars(total.cost_usd, unknown=total.cost_unknown)}")
+    if total.credits:
+        text.append(f"  {count(total.credits, 'credit')}")
+    return text
+
+
+def fate_table(fates: Sequence[Fate], width: int) -> Table:
+    """One row for each event."""
+    wide = width >= ROOM_FOR_EXECUTIONS
+    columns = ["line", "event", "status", "outcome", *(["execution"] if wide else [])]
+    drawn = table(*columns, right=("time", "tokens", "cost"))
+    for fate in fates:
+        own = Sum.of([fate])
+        cells: list[Any] = [
+            str(fate.line or ""),
+            fate.event_id or MISSING,
+            Text(fate.status, style_of(fate.status)),
+            _said(fate),
+        ]
+        if wide:
+            cells.append(fate.execution_id or MISSING)
+        if fate.executions:
+            tokens = f"{own.tokens:,}{' + ?' if own.usage_unknown else ''}"
+            money = dollars(own.cost_usd, unknown=own.cost_unknown)
+            cells += [milliseconds(fate.duration_ms), tokens, money]
+        drawn.add_row(*cells)
+    return drawn
+
+
+def _said(fate: Fate) -> Text:
+    if fate.error:
+        return Text(one_line(fate.error.get("message", ""), 120), "red")
+    return Text(one_line(fate.outcome or ""))

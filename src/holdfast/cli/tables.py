@@ -1,0 +1,101 @@
+"""Lists of events, executions and pipelines as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from .figures import MISSING, age, dollars, milliseconds, moment, one_line, plain, tokens_of
+from .terminal import style_of
+from .transcript import as_text
+
+View = dict[str, Any]
+
+ID_CELLS = 36
+"""Ids are never cut: they are there to be copied."""
+
+
+def table(*left: str, right: Sequence[str] = ()) -> Table:
+    """An empty table without lines; `right` columns follow the others and hold numbers."""
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in left:
+        drawn.add_column(name, no_wrap=True, overflow="ellipsis", min_width=_least(name))
+    for name in right:
+        drawn.add_column(name, no_wrap=True, justify="right", min_width=_least(name))
+    return drawn
+
+
+def _least(name: str) -> int:
+    return ID_CELLS if name in ("event", "execution") else len(name)
+
+
+def events_table(views: Sequence[View]) -> Table:
+    """Events, newest first."""
+    drawn = table("event", "type", "status", "age", "error")
+    for view in views:
+        error = view["last_error"] or {}
+        drawn.add_row(
+            view["id"],
+            Text(one_line(view["type"], 40)),
+            Text(view["status"], style_of(view["status"])),
+            age(view["received_at"]),
+            Text(one_line(error.get("message", ""), 120), "red"),
+        )
+    return drawn
+
+
+def executions_table(views: Sequence[View]) -> Table:
+    """Executions, newest first."""
+    drawn = table("execution", "pipeline", "status", "age", right=("time", "tokens", "cost"))
+    for view in views:
+        unknown = view["unknown"]
+        drawn.add_row(
+            view["id"],
+            Text(one_line(view["name"], 40)),
+            Text(view["status"], style_of(view["status"])),
+            age(view["started_at"]),
+            milliseconds(view["duration_ms"]),
+            f"{tokens_of(view):,}{' + ?' if unknown['usage'] else ''}",
+            dollars(view["cost_usd"], unknown=unknown["cost"]),
+        )
+    return drawn
+
+
+def pipelines_table(views: Sequence[View]) -> Table:
+    """Loaded pipelines."""
+    drawn = table("pipeline", "version", "code", "description")
+    for view in views:
+        drawn.add_row(
+            Text(one_line(view["name"])),
+            Text(one_line(view["version"])),
+            Text(view["code_version"], "dim"),
+            Text(one_line(view["description"] or "")),
+        )
+    return drawn
+
+
+def event_sheet(view: View) -> list[Text]:
+    """One event, field by field, its data at the end."""
+    status, error = view["status"], view["last_error"]
+    fields = [
+        ("status", Text(status, style_of(status))),
+        ("type", Text(one_line(view["type"]))),
+        ("source", Text(one_line(view["source"]))),
+        ("subject", Text(one_line(view["subject"] or ""))),
+        ("key", Text(one_line(view["idempotency_key"] or ""))),
+        ("received", Text(moment(view["received_at"]))),
+        ("finished", Text(moment(view["finished_at"]))),
+        ("deliveries", Text(str(view["deliveries"]))),
+        ("crashes", Text(str(view["crashes"] or ""))),
+        ("execution", Text(view["execution_id"] or MISSING)),
+        ("error", Text(one_line(error.get("message", "")) if error else "", "red")),
+    ]
+    lines = [Text(f"event {view['id']}", "bold")]
+    for name, value in fields:
+        if value.plain:
+            lines.append(Text.assemble((f"  {name:<11}", "dim"), value))
+    data = [Text(f"    {line}") for line in plain(as_text(view["data"])).split("\n")]
+    return [*lines, Text("  data", "dim"), *data]

@@ -1,0 +1,78 @@
+"""`holdfast up`: run a hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .door import run
+
+if TYPE_CHECKING:
+    from holdfast.app import Parts
+
+EXAMPLE = Path("examples/support_triage/emails.jsonl")
+
+
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; loopback only.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free.")] = None,
+    apps: Annotated[
+        str | None, typer.Option(help="Apps to load, separated by commas.", metavar="MODULE,…")
+    ] = None,
+    runners: Annotated[int | None, typer.Option(help="Runner processes.")] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder for the SQLite file, the journal and locks.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error.", metavar="LEVEL")
+    ] = None,
+) -> None:
+    """Run a hub until Ctrl-C; a second Ctrl-C ends it at once.
+
+    Options win over the settings (HOLDFAST_HOST, HOLDFAST_PORT, …).
+    """
+    from holdfast.app import serve
+    from holdfast.settings import load
+
+    overrides: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "apps": apps,
+        "runners": runners,
+        "home": home,
+        "log_level": log_level,
+    }
+    run(serve(load(overrides), on_started=greet))
+
+
+def greet(parts: Parts, url: str) -> None:
+    """Say where the hub answers, what it has loaded and what to try first."""
+    from rich.text import Text
+
+    from .figures import one_line
+    from .terminal import console
+
+    out = console(stderr=True)
+    out.print(Text.assemble("Holdfast answers at ", (url, "bold")))
+    pipelines = sorted(parts.kit.registry, key=lambda one: one.name)
+    for one in pipelines:
+        about = f"  {one_line(one.description, 80)}" if one.description else ""
+        line = Text.assemble("  ", (one.name, "green"), f" v{one.version}", (about, "dim"))
+        out.print(line, soft_wrap=True)
+    for failure in parts.kit.registry.failures:
+        reason = f"  {one_line(failure.app)} is left out: {one_line(failure.error)}"
+        out.print(Text(reason, "red"), soft_wrap=True)
+    if not pipelines:
+        out.print(Text("  no pipeline is loaded: name apps in HOLDFAST_APPS or --apps", "yellow"))
+    out.print(Text.assemble("Try: ", (first_command(url, pipelines), "bold")), soft_wrap=True)
+    out.print(Text("Ctrl-C stops the hub.", "dim"))
+
+
+def first_command(url: str, pipelines: list[Any]) -> str:
+    """A command that shows something, for somebody who has just started a hub."""
+    names = {one.name for one in pipelines}
+    if EXAMPLE.exists() and "support.triage" in names:
+        return f"holdfast events submit {EXAMPLE} --wait"
+    return f"curl {url}/api/v1/pipelines"

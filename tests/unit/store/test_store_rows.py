@@ -1,0 +1,33 @@
+"""The tables have a column for every field, in the order in which rows are written."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import BigInteger, Integer, LargeBinary, String, Table
+from sqlalchemy import Text as TextType
+
+from holdfast.store.rows import ATTEMPT, EVENT, EXECUTION_NAMES, STEP
+from holdfast.store.tables import attempts, events, executions, metadata, steps
+
+
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        (executions, EXECUTION_NAMES),
+        (steps, ("execution_id", "owner_id", *STEP.names)),
+        (attempts, ("execution_id", "owner_id", *ATTEMPT.names)),
+    ],
+)
+def test_rows_are_written_in_the_order_of_columns(table: Table, names: tuple[str, ...]) -> None:
+    assert tuple(table.c.keys()) == names
+
+
+def test_an_event_has_a_column_for_every_field() -> None:
+    assert set(events.c.keys()) == set(EVENT.names)
+
+
+@pytest.mark.parametrize("table", metadata.sorted_tables, ids=lambda table: table.name)
+def test_every_row_has_an_owner_and_plain_columns(table: Table) -> None:
+    assert not table.c.owner_id.nullable
+    plain = (String, TextType, Integer, BigInteger, LargeBinary)
+    assert all(type(column.type) in plain for column in table.c)
