@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
-from . import events, executions, pipelines, problems, schemas, system
+from . import events, executions, pipelines, problems, system
 from .hosts import HostCheck
+from .openapi import complete
 from .parts import ApiParts
 
 DESCRIPTION = """Runs LLM pipelines and keeps everything they did.
@@ -48,7 +49,7 @@ def create_api(parts: ApiParts) -> FastAPI:
                 description=app.description,
                 routes=app.routes,
             )
-            app.openapi_schema = schemas.complete(document)
+            app.openapi_schema = complete(document)
         return app.openapi_schema
 
     app.openapi = openapi

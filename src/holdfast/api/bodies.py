@@ -121,7 +121,9 @@ def _malformed(body: bytes, error: orjson.JSONDecodeError) -> MalformedBody:
         got = f"byte 0x{body[wrong.start]:02x} at offset {wrong.start}"
         return _unread(f"the body is not UTF-8: {got}", "UTF-8", got)
     where = f"line {error.lineno}, column {error.colno}"
-    return _unread(f"the body is not JSON: {error.msg} at {where}", "JSON", f"{error.msg} ({where})")
+    return _unread(
+        f"the body is not JSON: {error.msg} at {where}", "JSON", f"{error.msg} ({where})"
+    )
 
 
 def _unread(message: str, expected: str, got: str) -> MalformedBody:

@@ -23,6 +23,7 @@ from . import schemas
 from .bodies import no_body, no_query, single_values
 from .fields import Page, PipelineName, Waiting
 from .intake import CLOUDEVENTS, JSON, CloudEvent, Intake, PlainEvent, read_event
+from .openapi import answers, event_request
 from .parts import ApiParts, Caller, parts_of
 from .responses import (
     ROOT,
@@ -48,12 +49,12 @@ class EventQuery(Page):
 @router.post(
     "",
     status_code=202,
-    responses=schemas.answers(
+    responses=answers(
         {200: (schemas.SubmittedEvent, "It has ended."), 202: (schemas.Accepted, "It is kept.")},
         *(400, 409, 413, 415, 422),
     ),
     dependencies=[Depends(single_values)],
-    openapi_extra=schemas.event_request({JSON: PlainEvent, CLOUDEVENTS: CloudEvent}),
+    openapi_extra=event_request({JSON: PlainEvent, CLOUDEVENTS: CloudEvent}),
 )
 async def submit_event(
     request: Request, caller: Caller, query: Annotated[Waiting, Query()]
@@ -89,7 +90,7 @@ async def submit_event(
 
 @router.get(
     "",
-    responses=schemas.answers({200: (schemas.EventPage, "A page, newest first.")}, 422),
+    responses=answers({200: (schemas.EventPage, "A page, newest first.")}, 422),
     dependencies=[Depends(single_values)],
 )
 async def list_events(
@@ -114,7 +115,7 @@ async def list_events(
 
 @router.get(
     "/{event_id}",
-    responses=schemas.answers({200: (schemas.EventDetail, "The event.")}, 404, 422),
+    responses=answers({200: (schemas.EventDetail, "The event.")}, 404, 422),
     dependencies=[Depends(single_values)],
 )
 async def get_event(
@@ -127,9 +128,7 @@ async def get_event(
     parts = parts_of(request)
     _check(event_id)
     if query.wait:
-        event = await event_at_rest(
-            parts.kit, parts.ended, event_id, caller.owner_id, query.wait
-        )
+        event = await event_at_rest(parts.kit, parts.ended, event_id, caller.owner_id, query.wait)
     else:
         event = await read.event(parts.kit, event_id, caller.owner_id)
     return json(await _whole(parts, event))
@@ -137,7 +136,7 @@ async def get_event(
 
 @router.post(
     "/{event_id}/cancel",
-    responses=schemas.answers(
+    responses=answers(
         {
             200: (schemas.Cancelled, "It is cancelled."),
             202: (schemas.Cancelled, "Its running step is being stopped."),
@@ -191,4 +190,4 @@ async def _whole(parts: ApiParts, event: Event) -> View:
 
 def _check(event_id: str) -> None:
     if not is_id(event_id):
-        raise NotFound(f"there is no event {ascii(event_id)}")
+        raise NotFound(f"there is no event {event_id!a}")

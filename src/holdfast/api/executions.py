@@ -20,6 +20,7 @@ from holdfast.store.queries import ListExecutions
 from . import schemas
 from .bodies import no_body, no_query, single_values
 from .fields import Id, Page, PipelineName, Strict
+from .openapi import answers, text_answer
 from .parts import Caller, parts_of
 from .responses import ROOT, execution_body, execution_links, json, page_body
 from .streaming import EventStream, position
@@ -43,7 +44,7 @@ class StreamQuery(Strict):
 
 @router.get(
     "",
-    responses=schemas.answers({200: (schemas.ExecutionPage, "A page, newest first.")}, 422),
+    responses=answers({200: (schemas.ExecutionPage, "A page, newest first.")}, 422),
     dependencies=[Depends(single_values)],
 )
 async def list_executions(
@@ -69,7 +70,7 @@ async def list_executions(
 
 @router.get(
     "/{execution_id}",
-    responses=schemas.answers({200: (schemas.ExecutionDetail, "The execution.")}, 404, 422),
+    responses=answers({200: (schemas.ExecutionDetail, "The execution.")}, 404, 422),
     dependencies=[Depends(no_query)],
 )
 async def get_execution(request: Request, caller: Caller, execution_id: str) -> Response:
@@ -83,7 +84,7 @@ async def get_execution(request: Request, caller: Caller, execution_id: str) -> 
 
 @router.get(
     "/{execution_id}/export",
-    responses=schemas.answers({200: (schemas.Export, "The document.")}, 404, 422),
+    responses=answers({200: (schemas.Export, "The document.")}, 404, 422),
     dependencies=[Depends(no_query)],
 )
 async def export(request: Request, caller: Caller, execution_id: str) -> Response:
@@ -96,7 +97,7 @@ async def export(request: Request, caller: Caller, execution_id: str) -> Respons
 
 @router.post(
     "/{execution_id}/cancel",
-    responses=schemas.answers(
+    responses=answers(
         {
             200: (schemas.Cancelled, "Its event is cancelled."),
             202: (schemas.Cancelled, "Its running step is being stopped."),
@@ -121,7 +122,7 @@ async def cancel(request: Request, caller: Caller, execution_id: str) -> Respons
 
 @router.get(
     "/{execution_id}/stream",
-    responses=schemas.stream_answers(204, 404, 422),
+    responses=text_answer("text/event-stream", "Server-sent events.", 204, 404, 422),
     dependencies=[Depends(single_values)],
 )
 async def stream(
@@ -153,4 +154,4 @@ async def stream(
 
 def _check(execution_id: str) -> None:
     if not is_id(execution_id):
-        raise NotFound(f"there is no execution {ascii(execution_id)}")
+        raise NotFound(f"there is no execution {execution_id!a}")

@@ -46,9 +46,7 @@ Subject = Annotated[str, Field(min_length=1, max_length=1000, pattern=_LINE)]
 
 Source = Annotated[
     str,
-    Field(
-        min_length=1, max_length=1000, pattern=r"^[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+$"
-    ),
+    Field(min_length=1, max_length=1000, pattern=r"^[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+$"),
 ]
 """A URI reference, as far as its characters go."""
 

@@ -30,7 +30,7 @@ class HostCheck:
             if len(given) != 1 or not self._good(given[0]):
                 refused = problem(
                     WrongHost(
-                        f"this hub is not {ascii(b', '.join(given).decode('latin-1'))}",
+                        f"this hub is not {b', '.join(given).decode('latin-1')!a}",
                         hint=f"address it as {' or '.join(sorted(self._names))}",
                     )
                 )
@@ -43,7 +43,7 @@ class HostCheck:
             return True
         if host_name(header.decode("latin-1")) not in self._names:
             return False
-        if len(self._known) < 100:  # noqa: PLR2004 - ports vary; never let them fill memory
+        if len(self._known) < 100:
             self._known.add(header)
         return True
 

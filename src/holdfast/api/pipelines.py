@@ -10,6 +10,7 @@ from holdfast.pipelines.base import Declaration
 
 from . import schemas
 from .bodies import no_query
+from .openapi import answers
 from .parts import parts_of, principal
 from .responses import ROOT, json
 
@@ -20,7 +21,7 @@ router = APIRouter(
 
 @router.get(
     "",
-    responses=schemas.answers({200: (schemas.PipelineList, "All of them, by name.")}, 422),
+    responses=answers({200: (schemas.PipelineList, "All of them, by name.")}, 422),
     dependencies=[Depends(no_query)],
 )
 async def list_pipelines(request: Request) -> Response:
@@ -41,7 +42,7 @@ async def list_pipelines(request: Request) -> Response:
 
 @router.get(
     "/{name}",
-    responses=schemas.answers({200: (schemas.PipelineDetail, "The pipeline.")}, 404, 422),
+    responses=answers({200: (schemas.PipelineDetail, "The pipeline.")}, 404, 422),
     dependencies=[Depends(no_query)],
 )
 async def get_pipeline(request: Request, name: str) -> Response:
@@ -49,7 +50,7 @@ async def get_pipeline(request: Request, name: str) -> Response:
     registry = parts_of(request).kit.registry
     if name not in registry:
         known = ", ".join(sorted(one.name for one in registry)) or "none is loaded"
-        raise NotFound(f"there is no pipeline {ascii(name)}", hint=f"known: {known}")
+        raise NotFound(f"there is no pipeline {name!a}", hint=f"known: {known}")
     declaration = registry.get(name)
     view = _summary(declaration)
     view["event_schema"] = declaration.schema()

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -61,7 +60,7 @@ def problem(error: HoldfastError) -> Response:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("api.failed", code=error.code, error=str(error))
         error = HubFault("the hub met a fault of its own", hint="its log has the details")
-    headers = {"retry-after": str(RETRY_AFTER_S)} if status == 503 else None  # noqa: PLR2004
+    headers = {"retry-after": str(RETRY_AFTER_S)} if status == 503 else None
     return _answer(status, error.code, error.message, error.hint, error.fields, headers)
 
 
@@ -87,7 +86,7 @@ def _answer(
     return Response(encode(body), status, headers, MEDIA_TYPE)
 
 
-def refusal(errors: Sequence[ErrorDetails], *, known: Sequence[str] = ()) -> InvalidInput:
+def refusal(errors: Sequence[Any], *, known: Sequence[str] = ()) -> InvalidInput:
     """What pydantic found wrong, as an error that names each field and what was expected.
 
     Args:
@@ -102,7 +101,7 @@ def refusal(errors: Sequence[ErrorDetails], *, known: Sequence[str] = ()) -> Inv
     )
 
 
-def _place(item: ErrorDetails, known: Sequence[str]) -> dict[str, Any]:
+def _place(item: Any, known: Sequence[str]) -> dict[str, Any]:
     kind = item["type"]
     expected = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if kind == "missing":
@@ -141,7 +140,9 @@ async def _http(request: Request, error: Exception) -> Response:
         raise error
     status = HTTPStatus(error.status_code)
     if status is HTTPStatus.NOT_FOUND:
-        return problem(NotFound(f"there is nothing at {request.url.path}", hint="see /openapi.json"))
+        return problem(
+            NotFound(f"there is nothing at {request.url.path}", hint="see /openapi.json")
+        )
     code = status.name.lower()
     detail = f"{request.method} {request.url.path}: {status.phrase.lower()}"
     return _answer(error.status_code, code, detail, "", [], error.headers)
@@ -151,12 +152,12 @@ async def _query(request: Request, error: Exception) -> Response:
     """Query parameters and headers that FastAPI checked."""
     if not isinstance(error, RequestValidationError):
         raise error
-    found: list[ErrorDetails] = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
-    route = request.scope["route"]
+    found = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
+    route: Any = request.scope["route"]
     known = [
-        parameter.alias
-        for model in route.dependant.query_params
-        for parameter in model.field_info.annotation.model_fields.values()
+        name
+        for parameter in route.dependant.query_params
+        for name in getattr(parameter.field_info.annotation, "model_fields", ())
     ]
     return problem(refusal(found, known=known))
 

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import models_json_schema
 
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
-
-from .problems import MEDIA_TYPE
-
-EVERYWHERE = (421, 503)
-"""Problems every request can meet: sent to another host, the database away."""
-
-TITLES = {
-    204: "Nothing follows.",
-    400: "The body cannot be read.",
-    404: "There is no such thing.",
-    409: "It contradicts what is there.",
-    413: "The body is too large.",
-    415: "The body is of another type.",
-    421: "The request is for another host.",
-    422: "A field is wrong.",
-    503: "The database is away.",
-}
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Dollars = Annotated[str, Field(description="Dollars, as exact decimal text.")]
@@ -260,22 +241,12 @@ class Step(Answer):
     attempts: list[Attempt]
 
 
-class Record(Execution):
+class ExecutionDetail(Execution):
     """An execution whole."""
 
     input: Any
     output: Any
     steps: list[Step]
-
-
-class ExecutionDetail(Record):
-    """An execution whole, with its links."""
-
-
-class ExportedEvent(Event):
-    """An event with its data."""
-
-    data: Any
 
 
 class Export(Answer):
@@ -361,51 +332,3 @@ class Readiness(Answer):
 
     ready: bool
     reasons: list[str]
-
-
-Answers = dict[int | str, dict[str, Any]]
-
-
-def answers(good: Mapping[int, tuple[type[Answer], str]], *problems: int) -> Answers:
-    """The documented answers of a route.
-
-    Args:
-        good: model and meaning by status.
-        problems: further statuses, whose answers are problem details or empty.
-    """
-    found: Answers = {
-        status: _problem(status) for status in (*problems, *EVERYWHERE) if status not in good
-    }
-    for status, (model, description) in good.items():
-        found[status] = {"model": model, "description": description}
-    return found
-
-
-def stream_answers(*problems: int) -> Answers:
-    """The documented answers of a stream of server-sent events."""
-    return text_answer("text/event-stream", "Server-sent events.", *problems)
-
-
-def text_answer(media_type: str, description: str, *problems: int) -> Answers:
-    """The documented answers of a route that gives text."""
-    text = {"content": {media_type: {"schema": {"type": "string"}}}, "description": description}
-    return {200: text, **answers({}, *problems)}
-
-
-def event_request(bodies: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
-    """The documented request for sending an event: bodies by media type, and headers."""
-    content = {
-        media_type: {"schema": {"$ref": _ref(model.__name__)}}
-        for media_type, model in bodies.items()
-    }
-    _REQUESTS.update({model.__name__: model for model in bodies.values()})
-    headers = [
-        _header("Idempotency-Key", r"^[!-~]{1,255}$", "The same key and body: the same event."),
-        _header("traceparent", None, "W3C trace context."),
-    ]
-    return {"requestBody": {"required": True, "content": content}, "parameters": headers}
-
-
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """An OpenAPI document with the schemas that only `$ref`s speak of."""
-    return document

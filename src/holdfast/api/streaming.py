@@ -1,4 +1,4 @@
-"""Server-sent events: an execution's entries as they happen, taken up again where they broke off."""
+"""Server-sent events: an execution's entries as they happen, resumed where they broke off."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -70,7 +71,7 @@ class EventStream(Response):
                 "headers": self.raw_headers,
             }
         )
-        leaving = {
+        leaving: set[asyncio.Task[Any]] = {
             asyncio.create_task(_disconnected(receive)),
             asyncio.create_task(self._stopping.wait()),
         }
@@ -84,7 +85,7 @@ class EventStream(Response):
             for task in leaving:
                 task.cancel()
 
-    async def _next(self, leaving: set[asyncio.Task[object]]) -> Entry | None:
+    async def _next(self, leaving: set[asyncio.Task[Any]]) -> Entry | None:
         """The next entry; None when there is none or it is time to leave."""
         step = asyncio.ensure_future(anext(self._entries, None))
         try:

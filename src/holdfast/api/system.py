@@ -13,6 +13,7 @@ from holdfast.telemetry import Metrics
 
 from . import schemas
 from .bodies import no_query
+from .openapi import answers, text_answer
 from .parts import ApiParts, parts_of
 from .responses import ROOT, json
 
@@ -24,7 +25,7 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 router = APIRouter(tags=["system"], dependencies=[Depends(no_query)])
 
 
-@router.get("/", responses=schemas.answers({200: (schemas.Welcome, "The way in.")}, 422))
+@router.get("/", responses=answers({200: (schemas.Welcome, "The way in.")}, 422))
 async def welcome(request: Request) -> Response:
     """Say who answers, and where to go from here."""
     links = {
@@ -36,7 +37,7 @@ async def welcome(request: Request) -> Response:
     return json({"name": "holdfast", "version": parts_of(request).version, "links": links})
 
 
-@router.get("/healthz", responses=schemas.answers({200: (schemas.Health, "It lives.")}, 422))
+@router.get("/healthz", responses=answers({200: (schemas.Health, "It lives.")}, 422))
 async def healthz(request: Request) -> Response:
     """Answer as long as the process lives."""
     return json({"status": "ok", "version": parts_of(request).version})
@@ -44,7 +45,7 @@ async def healthz(request: Request) -> Response:
 
 @router.get(
     "/readyz",
-    responses=schemas.answers(
+    responses=answers(
         {200: (schemas.Readiness, "It can work."), 503: (schemas.Readiness, "It cannot.")}, 422
     ),
 )
@@ -57,7 +58,7 @@ async def readyz(request: Request) -> Response:
     return json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 
-@router.get("/metrics", responses=schemas.text_answer(METRICS, "Prometheus text.", 422))
+@router.get("/metrics", responses=text_answer(METRICS, "Prometheus text.", 422))
 async def metrics(request: Request) -> Response:
     """Give out the counters in the Prometheus text format."""
     kit = parts_of(request).kit

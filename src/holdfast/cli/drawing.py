@@ -21,6 +21,8 @@ View = dict[str, Any]
 
 SCRIPTED_LABEL = "answers by scripted rules, not a language model"
 
+_DECISION = frozenset({"target", "rule", "fallback"})
+
 _COLUMNS = ("kind", "model", "state", "time", "in", "cached", "out", "cost")
 _RIGHT = frozenset({"time", "in", "out", "cost"})
 _JOINED = frozenset({"cached"})  # one space before it instead of two
@@ -151,19 +153,12 @@ def _row(step: View, guide: str) -> Row:
 
 def decision_text(step: View) -> str:
     """What a router's step chose: `→ draft (otherwise)`; empty when it chose nothing."""
-    decision = _decision(step)
-    if decision is None:
+    decision: Any = step["output"]
+    if not isinstance(decision, dict) or not decision.keys() >= _DECISION:
         return ""
     target = "end" if decision["target"] == "__end__" else one_line(decision["target"])
     why = "otherwise" if decision["fallback"] else one_line(decision["rule"], 120)
     return f"→ {target} ({why})"
-
-
-def _decision(step: View) -> View | None:
-    output: Any = step["output"]
-    for key in ("update", "results", step["operation"]):
-        output = output.get(key) if isinstance(output, dict) else None
-    return output if isinstance(output, dict) and {"target", "rule"} <= output.keys() else None
 
 
 def _notes(step: View, children: Sequence[View]) -> list[tuple[str, str]]:
@@ -171,8 +166,9 @@ def _notes(step: View, children: Sequence[View]) -> list[tuple[str, str]]:
     if step["skip_reason"]:
         notes.append((f"skipped: {one_line(step['skip_reason'], 300)}", "dim"))
     if step["suspicious"]:
-        reasons = "; ".join(one_line(reason, 120) for reason in step["suspicious"])
-        notes.append((f"suspicious: {reasons}", "yellow"))
+        # The checks' names only; what they found is told once, under the tree.
+        checks = dict.fromkeys(one_line(reason).partition(":")[0] for reason in step["suspicious"])
+        notes.append((f"suspicious: {', '.join(checks)}", "yellow"))
     if worth := tries.note(step["attempts"]):
         notes.append((worth, "yellow" if "invalid" in worth or "failed" in worth else "dim"))
     if step["error"] and not any(_same_error(step, child) for child in children):
@@ -208,11 +204,13 @@ def _sums(view: View) -> str:
     made = sum(len(step["attempts"]) for step in view["steps"])
     cached = f" ({tokens['cached']:,} cached)" if tokens["cached"] else ""
     reasoning = f" ({tokens['reasoning']:,} reasoning)" if tokens["reasoning"] else ""
+    mark = "~" if view["flags"].get("tokens_estimated") else ""
+    lacking = " + ?" if view["unknown"]["usage"] else ""
     parts = [
         count(view["step_counts"]["total"], "step"),
         count(made, "attempt"),
-        f"{tokens['input']:,} in{cached}",
-        f"{tokens['output']:,} out{reasoning}",
+        f"{mark}{tokens['input']:,}{lacking} in{cached}",
+        f"{mark}{tokens['output']:,}{lacking} out{reasoning}",
         dollars(view["cost_usd"], unknown=view["unknown"]["cost"]),
     ]
     if view["credits"]:
@@ -222,21 +220,25 @@ def _sums(view: View) -> str:
 
 def _remarks(view: View) -> Iterator[Note]:
     flags, unknown = view["flags"], view["unknown"]
+    if flags.get("suspicious"):
+        reasons = "; ".join(one_line(reason, 120) for reason in flags["suspicious"])
+        yield Note("", "  ", f"suspicious  {reasons}", "yellow")
     if unknown["usage"]:
         told = f"? tokens unknown for {count(unknown['usage'], 'attempt')}: not in the sums"
         yield Note("", "  ", told, "yellow")
     if unknown["cost"]:
         told = f"? price unknown for {count(unknown['cost'], 'attempt')}: not in the cost"
         yield Note("", "  ", told, "yellow")
-    if flags.get("tokens_estimated"):
-        yield Note("", "  ", "~ marks tokens that were estimated, not reported", "dim")
     if flags.get("abandoned"):
         told = "abandoned: blocking code could not be stopped; its result was discarded"
         yield Note("", "  ", told, "yellow")
     for fault in flags.get("recording_faults", []):
         yield Note("", "  ", f"the record has a gap: {one_line(fault, 200)}", "yellow")
-    if is_scripted(view):
-        yield Note("", "  ", SCRIPTED_LABEL, "dim")
+    asides = [SCRIPTED_LABEL] if is_scripted(view) else []
+    if flags.get("tokens_estimated"):
+        asides.append("~ marks tokens that were estimated, not reported")
+    if asides:
+        yield Note("", "  ", " · ".join(asides), "dim")
 
 
 def is_scripted(view: View) -> bool:
@@ -308,5 +310,5 @@ def _wrapped(note: Note, width: int) -> list[Text]:
     lines: list[Text] = []
     for piece in pieces:
         line = Text(note.below if lines else note.guide, "dim")
-        lines.append(line.append(piece.plain, note.style or "none"))
+        lines.append(line.append(piece.plain.rstrip(), note.style or "none"))
     return lines

@@ -102,7 +102,7 @@ def list_events(
     async def work() -> Any:
         async with open_client(url) as client:
             return await client.events_page(
-                limit=limit, status=status, pipeline=pipeline, before=before
+                limit=limit, status=status, target=pipeline, before=before
             )
 
     page = run(work())

@@ -39,7 +39,7 @@ def milliseconds(value: float | None) -> str:
     """A duration: `4.2 ms`, `412 ms`, `1.24 s`, `2 min 05 s`."""
     if value is None:
         return MISSING
-    if value < 9.95:  # noqa: PLR2004 - the last that rounds to one digit before the point
+    if value < 9.95:
         return f"{value:.1f} ms"
     if value < _SECOND_MS - 0.5:
         return f"{value:.0f} ms"

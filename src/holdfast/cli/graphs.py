@@ -17,7 +17,7 @@ START, END = "__start__", "__end__"
 NAMES = {START: "start", END: "end"}
 
 _SHAPES = {"router": ("{{", "}}"), "start": ("([", "])"), "end": ("([", "])")}
-_MARKS = {"router": "◆", "parallel": "⫴", "model": "●", "start": "○"}
+_MARKS = {"router": "◆", "parallel": "‖", "model": "●", "start": "○"}
 
 
 def draw_graph(graph: View) -> list[Text]:
@@ -36,9 +36,10 @@ def draw_graph(graph: View) -> list[Text]:
     lines: list[Text] = []
     outer = [name for name in in_order(graph) if name != END and not nodes[name].get("group")]
     size = max((cell_len(_name(name)) for name in outer), default=0)
+    room = max((cell_len(_about(nodes[name])) for name in outer), default=0)
     for name in outer:
         branches, leads = groups.get(name, []), ways.get(name, [])
-        lines.append(_node_line(nodes[name], size, leads))
+        lines.append(_node_line(nodes[name], size, room, leads))
         lines += _branch_lines(branches)
         if _is_choice(leads):
             lines += _rule_lines(leads)
@@ -60,8 +61,7 @@ def in_order(graph: View) -> list[str]:
         path = [(root, iter(reversed(following[root])))]
         late: list[str] = []
         while path:
-            name, ways = path[-1]
-            way = next((one for one in ways if one not in seen), None)
+            way = next((one for one in path[-1][1] if one not in seen), None)
             if way is None:
                 late.append(path.pop()[0])
             else:
@@ -99,13 +99,14 @@ def _is_choice(leads: Sequence[View]) -> bool:
     return len(leads) > 1 or any(edge.get("label") for edge in leads)
 
 
-def _node_line(node: View, size: int, leads: Sequence[View]) -> Text:
-    name = _name(node["name"])
+def _node_line(node: View, size: int, room: int, leads: Sequence[View]) -> Text:
+    name, about = _name(node["name"]), _about(node)
     line = Text(f"{_MARKS.get(node['kind'], '▪')} ", "cyan")
     line.append(name.ljust(size + len(name) - cell_len(name)), "bold")
-    line.append(f"  {_about(node)}", "dim")
+    line.append(f"  {about}".ljust(2 + room + len(about) - cell_len(about)), "dim")
     if not _is_choice(leads) and node["kind"] != "end":
         line.append(f"  → {_name(leads[0]['to']) if leads else 'end'}")
+    line.rstrip()
     return line
 
 
@@ -114,8 +115,8 @@ def _about(node: View) -> str:
     if node["kind"] == "start":
         return ""
     parts = [node["kind"], *(node[key] for key in ("alias", "answer") if node.get(key))]
-    if node.get("on_failure"):
-        parts.append(f"on failure {node['on_failure']}")
+    if node.get("on_failure") == "continue":
+        parts.append("goes on when a branch fails")
     return " · ".join(one_line(part) for part in parts)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -93,23 +94,23 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def open_lines(path: str) -> Iterator[Iterator[Line]]:
+def open_lines(path: str) -> Generator[Iterator[Line]]:
     """The lines of a file, or of standard input for `-`; blank ones are left out.
 
     Raises:
         InvalidInput: the file cannot be read.
     """
-    try:
-        # A reader of our own: at exit Python waits for the lock of `sys.stdin`, which a thread
-        # that still waits for input would hold.
-        file = (
-            open(sys.stdin.fileno(), "rb", closefd=False)
-            if path == STDIN
-            else Path(path).open("rb")
-        )
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
-    with file:
+    with ExitStack() as stack:
+        try:
+            # A reader of our own: at exit Python waits for the lock of `sys.stdin`, which a
+            # thread that still waits for input would hold.
+            file = stack.enter_context(
+                os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+                if path == STDIN
+                else Path(path).open("rb")
+            )
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
         yield _lines(file)
 
 

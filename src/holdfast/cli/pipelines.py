@@ -28,7 +28,7 @@ def list_pipelines(url: Url = None, as_json: Json = False) -> None:
 
     show(pipelines_table(answer["items"]))
     for failure in answer["failures"]:
-        tell(f"{one_line(failure['app'])} is left out: {one_line(failure['error'])}", "red")
+        tell(f"{one_line(failure['app'])} is left out: {one_line(failure['message'])}", "red")
 
 
 @app.command()
@@ -51,7 +51,7 @@ def show(name: Name, url: Url = None, as_json: Json = False) -> None:
     about = one_line(view["description"] or "")
     put(Text.assemble((title(view), "bold"), (f"  code {view['code_version']}", "dim")))
     put(*([Text(about)] if about else []), Text(), *draw_graph(view["graph"]), Text())
-    put(Text("an event's data", "cyan"), Text(plain(as_text(view["schema"]))))
+    put(Text("an event's data", "cyan"), Text(plain(as_text(view["event_schema"]))))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import HoldfastError, HubUnreachable, InvalidInput
 
@@ -162,7 +162,8 @@ async def _follow(client: Client, fate: Fate, event_id: str, seconds: float) -> 
     """Wait for the event's end and fill in what came of it."""
     ended = await client.wait(event_id, timeout=seconds)
     fate.status, fate.error = ended["status"], ended["last_error"]
-    fate.output = (ended.get("result") or {}).get("output")
+    fate.executions = ended["executions"]
+    fate.output = ended["result"]["output"] if ended["result"] else None
     fate.outcome = outcome_of(fate.output)
 
 
@@ -179,8 +180,9 @@ def _time(text: str | None) -> datetime | None:
 def outcome_of(output: Any) -> str | None:
     """What an output says of itself, if it does in a few words."""
     if isinstance(output, dict):
+        fields = cast("View", output)
         for name in OUTCOME_FIELDS:
-            value: Any = output.get(name)
+            value = fields.get(name)
             if isinstance(value, str) and 0 < len(value) <= MAX_OUTCOME_CHARS:
                 return value
     return None

@@ -36,7 +36,7 @@ def events_table(views: Sequence[View]) -> Table:
     """Events, newest first."""
     drawn = table("event", "type", "status", "age", "error")
     for view in views:
-        error = view["last_error"] or {}
+        error: View = view["last_error"] or {}
         drawn.add_row(
             view["id"],
             Text(one_line(view["type"], 40)),

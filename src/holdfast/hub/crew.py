@@ -38,7 +38,8 @@ class Crew:
         self._numbers = count(1)
         self._failed_starts = 0
         self._closing = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._starts: set[asyncio.Task[None]] = set()
+        self._burials: set[asyncio.Task[None]] = set()
         self._all_gone = asyncio.Event()
         metrics.describe("holdfast_runner_starts_total", "counter", "Runner processes started.")
         metrics.describe("holdfast_runner_deaths_total", "counter", "Runner processes that died.")
@@ -60,6 +61,8 @@ class Crew:
     def is_gone(self, worker: Worker, *, was_ready: bool, died: bool) -> None:
         """A worker has ended: replace it unless the crew is closing."""
         self.workers = [one for one in self.workers if one is not worker]
+        # Its socket has closed; the process itself may take a moment longer.
+        self._run(worker.kill(), self._burials)
         if died:
             self._metrics.add("holdfast_runner_deaths_total")
         if self._closing:
@@ -76,27 +79,27 @@ class Crew:
                 log.error("hub.runners_given_up", starts=self._failed_starts)
                 return
             pause = BACKOFF_S[self._failed_starts]
-        self._later(self._start_after(pause, solo=worker.solo))
+        self._run(self._start_after(pause, solo=worker.solo), self._starts)
 
     def hire_solo(self) -> None:
         """Start one more worker, for an execution that must run alone; it is not replaced."""
         if not self._closing and self.error is None:
-            self._later(self._start(self._add(solo=True)))
+            self._run(self._start(self._add(solo=True)), self._starts)
 
     async def close(self, grace_s: float) -> None:
         """Retire all workers; those that do not leave within the grace are killed."""
         self._closing = True
-        for task in self._tasks:
+        for task in self._starts:
             task.cancel()
-        if not self.workers:
-            return
         for worker in list(self.workers):
             worker.retire()
         try:
-            await asyncio.wait_for(self._all_gone.wait(), grace_s)
+            if self.workers:
+                await asyncio.wait_for(self._all_gone.wait(), grace_s)
         except TimeoutError:
             log.warning("hub.grace_over", seconds=grace_s)
         await asyncio.gather(*(worker.kill() for worker in list(self.workers)))
+        await asyncio.gather(*self._burials)
 
     async def _start_after(self, pause: float, *, solo: bool) -> None:
         if pause:
@@ -117,7 +120,7 @@ class Crew:
             log.error("hub.runner_start_failed", worker=worker.name, error=str(error))
             self.is_gone(worker, was_ready=False, died=True)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

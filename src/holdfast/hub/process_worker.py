@@ -106,7 +106,9 @@ class ProcessWorker(Worker):
 
     async def kill(self) -> None:
         """SIGKILL; returns when the process is gone and its end was reported."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is None:
+            return  # it could not even be started
+        if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):  # it has just died by itself
                 self._process.kill()
         await self._gone.wait()

@@ -129,7 +129,5 @@ def _news(running: Running, after: int) -> list[Entry]:
     """What a run did since; its end is told only once it is stored, for it may yet be refused."""
     if running.seq <= after:
         return []
-    whole = read.Whole(
-        running.execution(), running.steps(), running.attempts(), running.payload()
-    )
+    whole = read.Whole(running.execution(), running.steps(), running.attempts(), running.payload())
     return [entry for entry in entries(whole, after) if entry.type != "execution.finished"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -18,6 +19,7 @@ from holdfast.store.commands import Submit, Submitted
 
 from .kit import Kit
 from .views import microseconds
+
 
 async def submit(
     kit: Kit,
@@ -114,7 +116,7 @@ def check_depth(data: Any) -> None:
 
 
 def _children(node: Any) -> list[Any]:
-    found: Any = node.values() if isinstance(node, dict) else node
+    found = cast("Iterable[Any]", node.values() if isinstance(node, dict) else node)
     return [child for child in found if isinstance(child, dict | list)]
 
 

@@ -1,0 +1,81 @@
+"""What OpenAPI says beyond what FastAPI finds by itself: problems, streams, the bodies we read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from .problems import MEDIA_TYPE
+from .schemas import Problem
+
+EVERYWHERE = (421, 503)
+"""Problems every request can meet: sent to another host, the database away."""
+
+TITLES = {
+    204: "Nothing follows.",
+    400: "The body cannot be read.",
+    404: "There is no such thing.",
+    409: "It contradicts what is there.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    421: "The request is for another host.",
+    422: "A field is wrong.",
+    503: "The database is away.",
+}
+
+_COMPONENTS = "#/components/schemas/{model}"
+
+Answers = dict[int | str, dict[str, Any]]
+
+
+def answers(good: Mapping[int, tuple[type[BaseModel], str]], *others: int) -> Answers:
+    """The documented answers of a route.
+
+    Args:
+        good: model and meaning by status.
+        others: further statuses, whose answers are problem details, or empty for 204.
+    """
+    found: Answers = {status: _other(status) for status in (*others, *EVERYWHERE)}
+    for status, (model, description) in good.items():
+        found[status] = {"model": model, "description": description}
+    return found
+
+
+def text_answer(media_type: str, description: str, *others: int) -> Answers:
+    """The documented answers of a route that gives text."""
+    text = {"content": {media_type: {"schema": {"type": "string"}}}, "description": description}
+    return {200: text, **answers({}, *others)}
+
+
+def event_request(bodies: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    """The documented request for sending an event: bodies by media type, and headers."""
+    content = {
+        media_type: {"schema": model.model_json_schema()} for media_type, model in bodies.items()
+    }
+    headers = [
+        _header("Idempotency-Key", "The same key and body give the same event.", r"^[!-~]{1,255}$"),
+        _header("traceparent", "W3C trace context; goes through to the provider's call."),
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": headers}
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """An OpenAPI document with the schema of problems, of which routes speak by reference only."""
+    _, found = models_json_schema([(Problem, "serialization")], ref_template=_COMPONENTS)
+    document["components"]["schemas"].update(found["$defs"])
+    return document
+
+
+def _other(status: int) -> dict[str, Any]:
+    if status == 204:
+        return {"description": TITLES[status]}
+    schema = {"$ref": _COMPONENTS.format(model=Problem.__name__)}
+    return {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+def _header(name: str, description: str, pattern: str | None = None) -> dict[str, Any]:
+    schema = {"type": "string"} if pattern is None else {"type": "string", "pattern": pattern}
+    return {"name": name, "in": "header", "description": description, "schema": schema}

@@ -1,0 +1,265 @@
+"""A hub from outside, over HTTP: `Client` for asyncio, `SyncClient` for everything else.
+
+Answers are the JSON objects of the API, described in `/openapi.json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time as clock
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from holdfast.domain.status import EVENT_ENDS
+from holdfast.errors import HoldfastError, HubUnreachable
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+T = TypeVar("T")
+
+View = dict[str, Any]
+"""A JSON object of the API."""
+
+URL = "http://127.0.0.1:8001"
+
+API = "/api/v1"
+
+WAIT_S = 30.0
+"""Longest time one request waits for an event; waiting goes on with the next."""
+
+SILENCE_S = 40.0
+"""A stream that shows no sign of life this long is broken: heartbeats come every 15 s."""
+
+RECONNECT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
+"""Pauses before each try to take a broken stream up again; then the hub is unreachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened in an execution.
+
+    Attributes:
+        id: where to take the stream up again (`after`); None for streamed text.
+        type: `execution.started`, `step.started`, `attempt.started`, `attempt.finished`,
+            `step.finished`, `execution.finished` or `tokens`.
+        data: what happened. Of `tokens`: `step`, `text`, and `so_far` when the text replaces what
+            came before.
+    """
+
+    id: str | None
+    type: str
+    data: View
+
+
+class Client:
+    """Talks to one hub; use it as `async with Client() as client`.
+
+    Every method raises what the hub answered as the same error class the hub itself would raise
+    (`NotFound`, `InvalidInput`, `IdempotencyConflict`, `IllegalMove`, `StoreError`, …), and
+    `HubUnreachable` when no hub answers.
+    """
+
+    def __init__(
+        self,
+        url: str = URL,
+        *,
+        key: str | None = None,
+        timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        Args:
+            url: of the hub.
+            key: API key, when the hub wants one.
+            timeout: seconds an answer may take, not counting what it was asked to wait.
+            transport: instead of the network.
+        """
+        self.url = url.rstrip("/")
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {key}"} if key else None,
+            timeout=timeout,
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    # -- events ----------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        type: str,  # noqa: A002 - CloudEvents' name
+        data: Any,
+        *,
+        idempotency_key: str | None = None,
+        wait: float | None = None,
+        source: str | None = None,
+        subject: str | None = None,
+        time: datetime | str | None = None,
+        priority: int = 0,
+        target: str | None = None,
+    ) -> View:
+        """Send an event; when this returns, it is kept.
+
+        Args:
+            type: names the pipeline, unless `target` does.
+            data: what the pipeline works on: JSON.
+            idempotency_key: the same key and body give the same event again.
+            wait: seconds (up to 60) to wait for its end.
+            source: who sends it, a URI reference.
+            subject: what it is about.
+            time: when it happened, with a time zone.
+            priority: higher runs first.
+            target: the pipeline, when it is not `type`.
+
+        Returns:
+            `id`, `status`, `created`, `links`; the whole event with its `result` once it has
+            ended.
+        """
+        body: View = {"type": type, "data": data}
+        optional = {"source": source, "subject": subject, "time": time, "target": target}
+        body |= {name: value for name, value in optional.items() if value is not None}
+        if priority:
+            body["priority"] = priority
+        headers = {"content-type": "application/json"}
+        if idempotency_key is not None:
+            headers["idempotency-key"] = idempotency_key
+        return await self._ask(
+            "POST",
+            f"{API}/events",
+            params={} if wait is None else {"wait": wait},
+            headers=headers,
+            content=orjson.dumps(body),
+            extra_s=wait or 0,
+        )
+
+    async def event(self, event_id: str, *, wait: float | None = None) -> View:
+        """An event with its data, executions and, once it has ended, its `result`.
+
+        Args:
+            event_id: which.
+            wait: seconds (up to 60) to wait for its end.
+        """
+        params = {} if wait is None else {"wait": wait}
+        path = f"{API}/events/{quote(event_id, safe='')}"
+        return await self._ask("GET", path, params=params, extra_s=wait or 0)
+
+    async def wait(self, event_id: str, timeout: float | None = None) -> View:
+        """Wait until an event has ended, without polling.
+
+        Args:
+            event_id: which.
+            timeout: seconds; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+        """
+        end = None if timeout is None else clock.monotonic() + timeout
+        while True:
+            left = WAIT_S if end is None else min(WAIT_S, max(0.0, end - clock.monotonic()))
+            event = await self.event(event_id, wait=left)
+            if event["status"] in EVENT_ENDS:
+                return event
+            if end is not None and clock.monotonic() >= end:
+                raise TimeoutError(f"event {event_id} is {event['status']} after {timeout:g} s")
+
+    async def events_page(self, **filters: Any) -> View:
+        """One page of events, newest first: `items` and `next`.
+
+        Args:
+            **filters: `status`, `target`, `since`, `until`, `before`, `limit`.
+        """
+        return await self._ask("GET", f"{API}/events", params=_given(filters))
+
+    def events(self, **filters: Any) -> AsyncGenerator[View]:
+        """All events, newest first; pages are fetched as they are needed.
+
+        Args:
+            **filters: as for `events_page`; `limit` is the size of the pages.
+        """
+        return self._pages(f"{API}/events", filters)
+
+    async def cancel_event(self, event_id: str) -> View:
+        """Cancel an unfinished event; a running step is told to stop."""
+        return await self._ask("POST", f"{API}/events/{quote(event_id, safe='')}/cancel")
+
+    # -- executions ------------------------------------------------------------------------
+
+    async def execution(self, execution_id: str) -> View:
+        """An execution whole: every step with its attempts, prompts, answers and cost."""
+        return await self._ask("GET", _execution(execution_id))
+
+    async def executions_page(self, **filters: Any) -> View:
+        """One page of executions, newest first: `items` and `next`.
+
+        Args:
+            **filters: `status`, `pipeline`, `event_id`, `since`, `until`, `before`, `limit`.
+        """
+        return await self._ask("GET", f"{API}/executions", params=_given(filters))
+
+    def executions(self, **filters: Any) -> AsyncGenerator[View]:
+        """All executions, newest first; pages are fetched as they are needed.
+
+        Args:
+            **filters: as for `executions_page`; `limit` is the size of the pages.
+        """
+        return self._pages(f"{API}/executions", filters)
+
+    async def export(self, execution_id: str) -> View:
+        """An execution and its event as one self-contained document."""
+        return await self._ask("GET", f"{_execution(execution_id)}/export")
+
+    async def cancel_execution(self, execution_id: str) -> View:
+        """Cancel an unfinished execution and its event; a running step is told to stop."""
+        return await self._ask("POST", f"{_execution(execution_id)}/cancel")
+
+    async def follow(
+        self, execution_id: str, after: str | int | None = None
+    ) -> AsyncGenerator[Entry]:
+        """What happens in an execution, from its start until its end, live.
+
+        A connection that breaks is taken up again where it broke off, so that each numbered
+        entry comes exactly once.
+
+        Args:
+            execution_id: which.
+            after: an entry's id: only what follows it.
+        """
+        broken = 0
+        while True:
+            try:
+                async with aclosing(self._stream(execution_id, after)) as entries:
+                    async for entry in entries:
+                        broken = 0
+                        after = entry.id or after
+                        yield entry
+                        if entry.type == "execution.finished":
+                            return
+                if not broken and after is not None:
+                    pass
+            except HubUnreachable:
+                if broken >= len(RECONNECT_S):
+                    raise
+            except StopFollowing:
+                return
+            await asyncio.sleep(RECONNECT_S[min(broken, len(RECONNECT_S) - 1)])
+            broken += 1
