@@ -25,6 +25,7 @@ HoldfastError
 ├── PortError               port_failed           the hub could not answer a running step
 ├── WrongHost               wrong_host            a request was addressed to another host
 ├── HubFault                hub_fault             the hub met a fault of its own
+├── NotReady                not_ready             the hub lives but cannot work now
 └── HubUnreachable          hub_unreachable       no hub answers at that address
 
 Lower rooms know nothing of HTTP: `api` maps these classes to status codes.
@@ -228,6 +229,12 @@ class HubFault(HoldfastError):
     """The hub met a fault of its own; its log has the details."""
 
     code = "hub_fault"
+
+
+class NotReady(HoldfastError):
+    """The hub lives but cannot work now; the message says why."""
+
+    code = "not_ready"
 
 
 class HubUnreachable(HoldfastError):

@@ -12,7 +12,7 @@ from .problems import MEDIA_TYPE
 from .schemas import Problem
 
 EVERYWHERE = (421, 503)
-"""Problems every request can meet: sent to another host, the database away."""
+"""Problems every request can meet: sent to another host, the hub unable to work."""
 
 TITLES = {
     204: "Nothing follows.",
@@ -23,7 +23,7 @@ TITLES = {
     415: "The body is of another type.",
     421: "The request is for another host.",
     422: "A field is wrong.",
-    503: "The database is away.",
+    503: "The hub cannot work now.",
 }
 
 _COMPONENTS = "#/components/schemas/{model}"

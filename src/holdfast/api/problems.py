@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.domain.payload import encode
@@ -23,6 +24,7 @@ from holdfast.errors import (
     InvalidInput,
     MalformedBody,
     NotFound,
+    NotReady,
     StoreError,
     UnsupportedMedia,
     WrongHost,
@@ -43,12 +45,13 @@ STATUS: Mapping[type[HoldfastError], int] = {
     WrongHost: 421,
     InvalidInput: 422,
     HubFault: 500,
+    NotReady: 503,
     StoreError: 503,
 }
 """The status of each error; a class that is not listed has its nearest base's."""
 
 RETRY_AFTER_S = 5
-"""What a client is asked to wait while the database is away."""
+"""What a client is asked to wait while the hub cannot work."""
 
 MAX_SHOWN_CHARS = 80
 """Characters of a refused value that an error repeats."""
@@ -143,9 +146,20 @@ async def _http(request: Request, error: Exception) -> Response:
         return problem(
             NotFound(f"there is nothing at {request.url.path}", hint="see /openapi.json")
         )
-    code = status.name.lower()
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(_allowed(request))
     detail = f"{request.method} {request.url.path}: {status.phrase.lower()}"
-    return _answer(error.status_code, code, detail, "", [], error.headers)
+    return _answer(status, status.name.lower(), detail, "", [], headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes at a path; Starlette names those of the first one only."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods
+    return sorted(methods)
 
 
 async def _query(request: Request, error: Exception) -> Response:

@@ -328,7 +328,6 @@ class Health(Answer):
 
 
 class Readiness(Answer):
-    """Whether the hub can work."""
+    """A hub that can work."""
 
     ready: bool
-    reasons: list[str]

@@ -7,7 +7,7 @@ import asyncio
 from fastapi import APIRouter, Depends, Request, Response
 
 from holdfast.domain.status import EventStatus
-from holdfast.errors import StoreError
+from holdfast.errors import NotReady, StoreError
 from holdfast.store.queries import CountEvents, Ping
 from holdfast.telemetry import Metrics
 
@@ -45,17 +45,17 @@ async def healthz(request: Request) -> Response:
 
 @router.get(
     "/readyz",
-    responses=answers(
-        {200: (schemas.Readiness, "It can work."), 503: (schemas.Readiness, "It cannot.")}, 422
-    ),
+    responses=answers({200: (schemas.Readiness, "It can work.")}, 422),
 )
 async def readyz(request: Request) -> Response:
-    """Say whether the hub can take work and do it, else why not."""
+    """Say that the hub can take work and do it; else 503 with the reasons."""
     parts = parts_of(request)
     reasons = [*parts.not_ready(), *await _store_away(parts)]
     if parts.stopping.is_set():
         reasons.append("the hub is stopping")
-    return json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+    if reasons:
+        raise NotReady("; ".join(reasons))
+    return json({"ready": True})
 
 
 @router.get("/metrics", responses=text_answer(METRICS, "Prometheus text.", 422))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -153,9 +153,10 @@ def _row(step: View, guide: str) -> Row:
 
 def decision_text(step: View) -> str:
     """What a router's step chose: `→ draft (otherwise)`; empty when it chose nothing."""
-    decision: Any = step["output"]
-    if not isinstance(decision, dict) or not decision.keys() >= _DECISION:
+    output: Any = step["output"]
+    if not isinstance(output, dict) or not output.keys() >= _DECISION:
         return ""
+    decision = cast("View", output)
     target = "end" if decision["target"] == "__end__" else one_line(decision["target"])
     why = "otherwise" if decision["fallback"] else one_line(decision["rule"], 120)
     return f"→ {target} ({why})"
@@ -284,7 +285,7 @@ def _gap(column: str) -> int:
 
 
 def _line(row: Row, names: int, sizes: dict[str, int]) -> Text:
-    line = Text(row.guide, "dim", no_wrap=True)
+    line = Text().append(row.guide, "dim")
     line.append(_fit(row.name, names - cell_len(row.guide)), "bold" if row.choice == "" else "")
     if row.choice:
         return line.append("  ").append(row.choice, "cyan")
@@ -309,6 +310,6 @@ def _wrapped(note: Note, width: int) -> list[Text]:
     pieces = Text(note.text).wrap(Console(width=room), room)
     lines: list[Text] = []
     for piece in pieces:
-        line = Text(note.below if lines else note.guide, "dim")
+        line = Text().append(note.below if lines else note.guide, "dim")
         lines.append(line.append(piece.plain.rstrip(), note.style or "none"))
     return lines

@@ -101,7 +101,7 @@ def _is_choice(leads: Sequence[View]) -> bool:
 
 def _node_line(node: View, size: int, room: int, leads: Sequence[View]) -> Text:
     name, about = _name(node["name"]), _about(node)
-    line = Text(f"{_MARKS.get(node['kind'], '▪')} ", "cyan")
+    line = Text().append(f"{_MARKS.get(node['kind'], '▪')} ", "cyan")
     line.append(name.ljust(size + len(name) - cell_len(name)), "bold")
     line.append(f"  {about}".ljust(2 + room + len(about) - cell_len(about)), "dim")
     if not _is_choice(leads) and node["kind"] != "end":
@@ -124,7 +124,7 @@ def _branch_lines(branches: Sequence[View]) -> list[Text]:
     size = max((cell_len(one_line(node["name"])) for node in branches), default=0)
     lines: list[Text] = []
     for n, node in enumerate(branches, 1):
-        line = Text("  └─ " if n == len(branches) else "  ├─ ", "dim")
+        line = Text().append("  └─ " if n == len(branches) else "  ├─ ", "dim")
         name = one_line(node["name"])
         line.append(name.ljust(size + len(name) - cell_len(name)), "bold")
         lines.append(line.append(f"  {_about(node)}", "dim"))
@@ -136,7 +136,7 @@ def _rule_lines(leads: Sequence[View]) -> list[Text]:
     size = max(cell_len(label) for label in labels)
     lines: list[Text] = []
     for n, (edge, label) in enumerate(zip(leads, labels, strict=True), 1):
-        line = Text("  └─ " if n == len(leads) else "  ├─ ", "dim")
+        line = Text().append("  └─ " if n == len(leads) else "  ├─ ", "dim")
         if size:
             line.append(label.ljust(size + len(label) - cell_len(label)) + " ", "cyan")
         lines.append(line.append(f"→ {_name(edge['to'])}"))

@@ -107,7 +107,7 @@ def open_lines(path: str) -> Generator[Iterator[Line]]:
             file = stack.enter_context(
                 os.fdopen(os.dup(sys.stdin.fileno()), "rb")
                 if path == STDIN
-                else Path(path).open("rb")
+                else Path(path).open("rb")  # noqa: SIM115 - the stack closes it
             )
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error

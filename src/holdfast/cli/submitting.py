@@ -160,7 +160,10 @@ async def _submit(client: Client, line: Line, wish: Wish) -> Fate:
 
 async def _follow(client: Client, fate: Fate, event_id: str, seconds: float) -> None:
     """Wait for the event's end and fill in what came of it."""
-    ended = await client.wait(event_id, timeout=seconds)
+    try:
+        ended = await client.wait(event_id, timeout=seconds)
+    except TimeoutError:
+        ended = await client.event(event_id)
     fate.status, fate.error = ended["status"], ended["last_error"]
     fate.executions = ended["executions"]
     fate.output = ended["result"]["output"] if ended["result"] else None

@@ -28,11 +28,11 @@ async def follow(client: Client, execution_id: str, *, as_json: bool) -> bool:
     tail = Tail(console())
     async for entry in client.follow(execution_id):
         if as_json:
-            write_json(entry, line=True)
+            write_json({"id": entry.id, "type": entry.type, "data": entry.data}, line=True)
         else:
-            tail.take(entry["type"], entry["data"])
-        if entry["type"] == "execution.finished":
-            return entry["data"]["status"] in GOOD
+            tail.take(entry.type, entry.data)
+        if entry.type == "execution.finished":
+            return entry.data["status"] in GOOD
     return False
 
 

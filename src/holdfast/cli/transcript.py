@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 from rich.text import Text
 
@@ -20,13 +20,14 @@ def transcript(view: View) -> Iterator[Text]:
     """The execution's texts, in order of its steps."""
     yield from _passage("input", view["input"])
     for step in view["steps"]:
-        shown: Sequence[Any] = ()
+        shown: list[View] = []
         for attempt in step["attempts"]:
             yield Text()
             yield _heading(step, attempt)
-            shown = yield from _prompts(attempt, shown)
+            yield from _prompts(attempt, shown)
+            shown = sent(attempt)
             yield from _answer(attempt)
-        if trace := (step["error"] or {}).get("traceback"):
+        if step["error"] and (trace := step["error"].get("traceback")):
             yield Text()
             yield Text(f"{one_line(step['operation'])} failed", "bold red")
             yield from _passage("traceback", trace)
@@ -58,36 +59,43 @@ def _known(attempt: View, *names: str) -> list[str]:
     return [one_line(attempt[name]) for name in names if attempt[name]]
 
 
-def _prompts(attempt: View, shown: Sequence[Any]) -> Iterator[Text]:
-    """The messages sent; those the attempt before began with too are not told again."""
-    messages: list[Any] = attempt["messages"] if isinstance(attempt["messages"], list) else []
-    if not messages:
-        for role in ("system", "user"):
-            if attempt[f"prompt_{role}"] is not None:
-                messages.append({"role": role, "content": attempt[f"prompt_{role}"]})
+def _prompts(attempt: View, shown: list[View]) -> Iterator[Text]:
+    """The messages sent, without those that the attempt before began with too."""
+    messages = sent(attempt)
     same = 0
     while same < min(len(shown), len(messages)) and shown[same] == messages[same]:
         same += 1
     if same:
         yield Text(f"  the {same} messages of the attempt before, then", "dim")
     for message in messages[same:]:
-        content = message.get("content") if isinstance(message, dict) else message
-        role = message.get("role", "message") if isinstance(message, dict) else "message"
-        yield from _passage(role, content)
-        for call in message.get("tool_calls", []) if isinstance(message, dict) else []:
-            yield from _passage("tool call", call)
-    return messages
+        yield from _message(str(message.get("role", "message")), message)
+
+
+def sent(attempt: View) -> list[View]:
+    """The messages of a call; where no list was kept, its system and user prompts."""
+    if attempt["messages"]:
+        return cast("list[View]", attempt["messages"])
+    prompts = ((role, attempt[f"prompt_{role}"]) for role in ("system", "user"))
+    return [{"role": role, "content": text} for role, text in prompts if text is not None]
 
 
 def _answer(attempt: View) -> Iterator[Text]:
-    raw = attempt["raw_response"]
+    raw: Any = attempt["raw_response"]
     if raw is None:
         return
     name = SCRIPTED_ANSWER if attempt["provider"] == "scripted" else "answer"
-    content = raw.get("content") if isinstance(raw, dict) else raw
-    yield from _passage(name, content if content else raw)
-    for call in raw.get("tool_calls", []) if isinstance(raw, dict) and content else []:
-        yield from _passage("tool call", call)
+    if isinstance(raw, dict) and "content" in raw:
+        yield from _message(name, cast("View", raw))
+    else:
+        yield from _passage(name, raw)
+
+
+def _message(name: str, message: View) -> Iterator[Text]:
+    calls: list[Any] = message.get("tool_calls") or []
+    if message.get("content") or not calls:
+        yield from _passage(name, message.get("content"))
+    for call in calls:
+        yield from _passage(f"{name}: tool call", call)
 
 
 def _passage(name: str, value: Any) -> Iterator[Text]:

@@ -41,8 +41,7 @@ def test_the_tree_of_the_design(execution, step, attempt, render):
         "├─ route  → draft (otherwise)",
         "└─ draft  node                 0.2 ms",
         "sum  3 steps  2 attempts  1,163 in (860 cached)  41 out  $0.00026",
-        "execution 0199c0de-0000-7000-8000-000000000001  "
-        "event 0199c0de-0000-7000-8000-000000000002",
+        f"execution {view['id']}  event {view['event_id']}",
     ]
 
 
@@ -61,7 +60,8 @@ def test_branches_stand_under_their_group(execution, step, render):
         )
     )
 
-    tree = [line.split("  ")[0] for line in drawn.splitlines()[1:5]]
+    tree = [line.partition("  node")[0].partition("  para")[0] for line in drawn.splitlines()[1:5]]
+    tree = [line.rstrip() for line in tree]
     assert tree == ["├─ screen", "│  ├─ spam", "│  └─ intent", "└─ send"]
 
 
@@ -126,7 +126,6 @@ def test_what_nobody_knows_is_never_a_zero(execution, step, attempt, render):
     drawn = render(draw_execution(view, 120)).splitlines()
 
     assert drawn[0].endswith("1,204 + ? tokens  $0.00026 + ?")
-    assert drawn[1].split("  ")[-3:] == ["? out", "         $?"][:0] + drawn[1].split("  ")[-3:]
     assert " ? in" in drawn[1]
     assert drawn[1].endswith("$?")
     assert "1,022 + ? in" in drawn[2]
@@ -138,9 +137,7 @@ def test_what_nobody_knows_is_never_a_zero(execution, step, attempt, render):
 def test_an_attempt_under_way_is_not_taken_for_unknown(execution, step, attempt, render):
     under_way = attempt(status="running", cost_usd=None, tokens={"usage": "unknown"})
     drawn = render(
-        draw_execution(
-            execution([step("a", "model", status="running", attempts=[under_way])]), 100
-        )
+        draw_execution(execution([step("a", "model", status="running", attempts=[under_way])]), 100)
     )
 
     assert "?" not in drawn

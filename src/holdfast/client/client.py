@@ -1,18 +1,13 @@
-"""A hub from outside, over HTTP: `Client` for asyncio, `SyncClient` for everything else.
-
-Answers are the JSON objects of the API, described in `/openapi.json`.
-"""
+"""`Client`: a hub from outside, for asyncio."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import re
 import time as clock
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
-from contextlib import ExitStack, aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -21,8 +16,10 @@ import orjson
 from holdfast.domain.status import EVENT_ENDS
 from holdfast.errors import HoldfastError, HubUnreachable
 
+from .answers import ERRORS, Entry, entries_of
+
 if TYPE_CHECKING:
-    from anyio.from_thread import BlockingPortal
+    pass
 
 T = TypeVar("T")
 
@@ -43,21 +40,7 @@ RECONNECT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Pauses before each try to take a broken stream up again; then the hub is unreachable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One thing that happened in an execution.
-
-    Attributes:
-        id: where to take the stream up again (`after`); None for streamed text.
-        type: `execution.started`, `step.started`, `attempt.started`, `attempt.finished`,
-            `step.finished`, `execution.finished` or `tokens`.
-        data: what happened. Of `tokens`: `step`, `text`, and `so_far` when the text replaces what
-            came before.
-    """
-
-    id: str | None
-    type: str
-    data: View
+_LOOPBACK = re.compile(r"https?://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)", re.IGNORECASE)
 
 
 class Client:
@@ -91,6 +74,8 @@ class Client:
             headers={"authorization": f"Bearer {key}"} if key else None,
             timeout=timeout,
             transport=transport,
+            verify=self.url.startswith("https:"),  # loading certificates takes its time
+            trust_env=not _LOOPBACK.match(self.url),  # a proxy does not know our loopback
         )
 
     async def __aenter__(self) -> Self:
@@ -244,22 +229,117 @@ class Client:
             execution_id: which.
             after: an entry's id: only what follows it.
         """
-        broken = 0
+        path = f"{_execution(execution_id)}/stream"
+        reached, tries = False, 0
         while True:
+            headers = {} if after is None else {"last-event-id": str(after)}
             try:
-                async with aclosing(self._stream(execution_id, after)) as entries:
-                    async for entry in entries:
-                        broken = 0
-                        after = entry.id or after
+                async with self._http.stream(
+                    "GET",
+                    path,
+                    headers=headers,
+                    timeout=httpx.Timeout(self._timeout, read=SILENCE_S),
+                ) as response:
+                    if response.status_code == 204:
+                        return
+                    if not response.is_success:
+                        await response.aread()
+                        raise self._error(response)
+                    reached = True
+                    async for entry in entries_of(response):
+                        after, tries = entry.id or after, 0
                         yield entry
                         if entry.type == "execution.finished":
                             return
-                if not broken and after is not None:
-                    pass
-            except HubUnreachable:
-                if broken >= len(RECONNECT_S):
-                    raise
-            except StopFollowing:
+            except httpx.TransportError as error:
+                if not reached or tries == len(RECONNECT_S):
+                    raise self._unreachable(error) from error
+            # Broken, or closed by a hub that stops: it may be back soon.
+            if tries == len(RECONNECT_S):
+                raise HubUnreachable(
+                    f"{self.url} ends the stream of execution {execution_id} early"
+                )
+            await asyncio.sleep(RECONNECT_S[tries])
+            tries += 1
+
+    # -- the rest --------------------------------------------------------------------------
+
+    async def pipelines(self) -> View:
+        """The loaded pipelines (`items`), and the apps that are left out (`failures`)."""
+        return await self._ask("GET", f"{API}/pipelines")
+
+    async def pipeline(self, name: str) -> View:
+        """A pipeline with the schema of its events, its nodes and edges."""
+        return await self._ask("GET", f"{API}/pipelines/{quote(name, safe='')}")
+
+    async def health(self) -> View:
+        """Whether a hub lives there: `status` and `version`."""
+        return await self._ask("GET", "/healthz")
+
+    async def ready(self) -> View:
+        """Make sure that it can work.
+
+        Raises:
+            NotReady: it cannot; the message says why.
+        """
+        return await self._ask("GET", "/readyz")
+
+    # --------------------------------------------------------------------------------------
+
+    async def _pages(self, path: str, filters: View) -> AsyncGenerator[View]:
+        page = await self._ask("GET", path, params=_given(filters))
+        while True:
+            for item in page["items"]:
+                yield item
+            if page["next"] is None:
                 return
-            await asyncio.sleep(RECONNECT_S[min(broken, len(RECONNECT_S) - 1)])
-            broken += 1
+            page = await self._ask("GET", page["next"])
+
+    async def _ask(
+        self, method: str, path: str, *, good: tuple[int, ...] = (), extra_s: float = 0, **rest: Any
+    ) -> View:
+        try:
+            response = await self._http.request(
+                method, path, timeout=self._timeout + extra_s, **rest
+            )
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from error
+        if not response.is_success and response.status_code not in good:
+            raise self._error(response)
+        return self._object(response)
+
+    def _object(self, response: httpx.Response) -> View:
+        try:
+            body: Any = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            body = None
+        if not isinstance(body, dict):
+            raise HubUnreachable(
+                f"{self.url} answers {response.status_code}, but not as a hub does",
+                hint="another program listens there; check the address",
+            )
+        return cast("View", body)
+
+    def _error(self, response: httpx.Response) -> HoldfastError:
+        problem = self._object(response)
+        kind = ERRORS.get(problem.get("code", ""), HoldfastError)
+        detail = problem.get("detail") or f"{self.url} answers {response.status_code}"
+        return kind(detail, hint=problem.get("hint", ""), fields=problem.get("errors"))
+
+    def _unreachable(self, error: Exception) -> HubUnreachable:
+        reason = str(error) or type(error).__name__
+        return HubUnreachable(
+            f"no hub answers at {self.url}: {reason}", hint="start one with: holdfast up"
+        )
+
+
+def _execution(execution_id: str) -> str:
+    return f"{API}/executions/{quote(execution_id, safe='')}"
+
+
+def _given(filters: View) -> View:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in filters.items()
+        if value is not None
+    }

@@ -1,0 +1,148 @@
+"""`SyncClient`: the same client for code without an event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+import httpx
+
+from .answers import Entry
+from .client import URL, Client, View
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """`Client` for code without an event loop: Django, Flask, scripts.
+
+    The same client on one background thread, which starts with the first call; may be shared by
+    threads. Use it as `with SyncClient() as client`, or `close` it.
+    """
+
+    def __init__(
+        self,
+        url: str = URL,
+        *,
+        key: str | None = None,
+        timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Prepare as `Client` does; no thread is started yet."""
+        self._client = Client(url, key=key, timeout=timeout, transport=transport)
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections and end the thread; calls under way are given up."""
+        with self._lock:
+            portal, self._portal, self._closed = self._portal, None, True
+        if portal is not None:
+            portal.call(self._client.aclose)
+            portal.call(partial(portal.stop, cancel_remaining=True))
+            self._stack.close()
+
+    def submit(
+        self,
+        type: str,  # noqa: A002 - CloudEvents' name
+        data: Any,
+        **options: Any,
+    ) -> View:
+        """See `Client.submit`."""
+        return self._call(self._client.submit, type, data, **options)
+
+    def event(self, event_id: str, *, wait: float | None = None) -> View:
+        """See `Client.event`."""
+        return self._call(self._client.event, event_id, wait=wait)
+
+    def wait(self, event_id: str, timeout: float | None = None) -> View:
+        """See `Client.wait`."""
+        return self._call(self._client.wait, event_id, timeout)
+
+    def events_page(self, **filters: Any) -> View:
+        """See `Client.events_page`."""
+        return self._call(self._client.events_page, **filters)
+
+    def events(self, **filters: Any) -> Generator[View]:
+        """See `Client.events`."""
+        return self._each(self._client.events(**filters))
+
+    def cancel_event(self, event_id: str) -> View:
+        """See `Client.cancel_event`."""
+        return self._call(self._client.cancel_event, event_id)
+
+    def execution(self, execution_id: str) -> View:
+        """See `Client.execution`."""
+        return self._call(self._client.execution, execution_id)
+
+    def executions_page(self, **filters: Any) -> View:
+        """See `Client.executions_page`."""
+        return self._call(self._client.executions_page, **filters)
+
+    def executions(self, **filters: Any) -> Generator[View]:
+        """See `Client.executions`."""
+        return self._each(self._client.executions(**filters))
+
+    def export(self, execution_id: str) -> View:
+        """See `Client.export`."""
+        return self._call(self._client.export, execution_id)
+
+    def cancel_execution(self, execution_id: str) -> View:
+        """See `Client.cancel_execution`."""
+        return self._call(self._client.cancel_execution, execution_id)
+
+    def follow(self, execution_id: str, after: str | int | None = None) -> Generator[Entry]:
+        """See `Client.follow`."""
+        return self._each(self._client.follow(execution_id, after))
+
+    def pipelines(self) -> View:
+        """See `Client.pipelines`."""
+        return self._call(self._client.pipelines)
+
+    def pipeline(self, name: str) -> View:
+        """See `Client.pipeline`."""
+        return self._call(self._client.pipeline, name)
+
+    def health(self) -> View:
+        """See `Client.health`."""
+        return self._call(self._client.health)
+
+    def ready(self) -> View:
+        """See `Client.ready`."""
+        return self._call(self._client.ready)
+
+    def _call(self, method: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
+        return self._running().call(partial(method, *args, **options))
+
+    def _each(self, items: AsyncGenerator[T]) -> Generator[T]:
+        over = object()
+        try:
+            while (item := self._call(anext, items, over)) is not over:
+                yield cast("T", item)
+        finally:
+            if not self._closed:
+                self._call(items.aclose)
+
+    def _running(self) -> BlockingPortal:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the client is closed")
+            if self._portal is None:
+                from anyio.from_thread import start_blocking_portal
+
+                self._portal = self._stack.enter_context(start_blocking_portal("asyncio"))
+            return self._portal

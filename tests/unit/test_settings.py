@@ -1,0 +1,91 @@
+"""Settings are read once, checked, and documented."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from holdfast.errors import SettingsError
+from holdfast.settings import PREFIX, Settings, load
+
+ROOT = Path(__file__).parents[2]
+NAMES = {PREFIX + name.upper() for name in Settings.model_fields if name != "environment"}
+
+
+def test_defaults_need_nothing() -> None:
+    settings = load(environ={})
+    assert settings.url == "http://127.0.0.1:8001"
+    assert settings.store_url == f"sqlite:///{Path.cwd()}/.holdfast/holdfast.db"
+    assert {config.provider for config in settings.model_configs().values()} == {"scripted"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("HOLDFAST_PORT", "eighty", "HOLDFAST_PORT: Input should be a valid integer"),
+        ("HOLDFAST_PORT", "70000", "HOLDFAST_PORT"),
+        ("HOLDFAST_HOST", "0.0.0.0", "HOLDFAST_HOST: must be a loopback address"),
+        ("HOLDFAST_HOST", "example.org", "HOLDFAST_HOST: must be an IP address or localhost"),
+        ("HOLDFAST_RUNNERS", "0", "HOLDFAST_RUNNERS"),
+        ("HOLDFAST_MODELS", "{fast", "HOLDFAST_MODELS: not JSON"),
+        ("HOLDFAST_LOG_LEVEL", "loud", "HOLDFAST_LOG_LEVEL"),
+        ("MANAGER_PORT", "x", "HOLDFAST_PORT"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name(name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        load(environ={name: value})
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(SettingsError, match="HOLDFAST_DATABSE_URL.*HOLDFAST_DATABASE_URL"):
+        load(environ={"HOLDFAST_DATABSE_URL": "postgresql://x/y"})
+    load(environ={"HOLDFAST_TEST_POSTGRES_URL": "belongs to the tests"})
+
+
+def test_the_prefixed_name_wins_over_the_plain_one() -> None:
+    environ = {"MANAGER_PORT": "9000", "HOLDFAST_PORT": "9001", "DATABASE_URL": "postgresql://a/b"}
+    settings = load(environ=environ)
+    assert (settings.port, settings.store_url) == (9001, "postgresql://a/b")
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = load(environ={"DATABASE_URL": "postgresql://u:hunter2@h/n", "OPENAI_API_KEY": "sk-x"})
+    assert "hunter2" not in repr(settings)
+    assert "sk-x" not in repr(settings)
+    assert "sk-x" not in repr(settings.model_configs())
+
+
+def test_a_runner_inherits_no_setting_and_no_key_that_no_alias_uses() -> None:
+    environ = {
+        "PATH": "/bin",
+        "HOLDFAST_HOME": "/x",
+        "DATABASE_URL": "postgresql://a/b",
+        "OPENAI_API_KEY": "sk-used",
+        "MY_OWN": "1",
+    }
+    used = load(environ=environ).runner_environment()
+    assert used == {"PATH": "/bin", "MY_OWN": "1", "OPENAI_API_KEY": "sk-used"}
+    scripted = '{"fast": "scripted", "standard": "scripted", "expert": "scripted"}'
+    unused = load(environ={**environ, "HOLDFAST_MODELS": scripted}).runner_environment()
+    assert unused == {"PATH": "/bin", "MY_OWN": "1"}
+    passed = load(environ={**environ, "HOLDFAST_RUNNER_ENV": "DATABASE_URL, HOLDFAST_HOME"})
+    assert {"DATABASE_URL", "HOLDFAST_HOME"} <= passed.runner_environment().keys()
+
+
+@pytest.mark.parametrize("page", ["docs/settings.md", ".env.example"])
+def test_every_setting_is_documented_and_no_other(page: str) -> None:
+    text = (ROOT / page).read_text()
+    named = set(re.findall(r"HOLDFAST_[A-Z_]*[A-Z]", text))
+    assert NAMES <= named
+    assert {name for name in named if not name.startswith("HOLDFAST_TEST_")} == NAMES
+
+
+def test_documented_defaults_are_the_real_ones() -> None:
+    text = (ROOT / "docs/settings.md").read_text()
+    for name in ("port", "runners", "runner_slots", "deadline", "stop_grace", "log_level", "host"):
+        default = Settings.model_fields[name].default
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        assert re.search(rf"`{PREFIX}{name.upper()}`[^|]*\| `{re.escape(shown)}` \|", text), name
