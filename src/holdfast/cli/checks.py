@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import HoldfastError, HubUnreachable, SettingsError
+from holdfast.telemetry import configure_logging
 
 from .door import open_client
 
 if TYPE_CHECKING:
+    from holdfast.client import Client
     from holdfast.hub.worker import Worker
     from holdfast.pipelines.registry import Registry
     from holdfast.settings import Settings
@@ -62,6 +64,7 @@ async def examine(url: str | None) -> AsyncIterator[Finding]:
     except SettingsError as error:
         yield _wrong("settings", error)
         return
+    configure_logging("warning", form=settings.log_form)
     yield Finding("settings", OK, f"hub at {settings.url}, {settings.runners} runners")
     yield _home(settings.home)
     database = await asyncio.to_thread(_database, settings)
@@ -148,12 +151,8 @@ async def _hub(url: str | None, settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("hub", OK, f"answers at {where}{held}")
 
 
-async def _not_ready(client: Any) -> str:
-    try:
-        await client.ready()
-    except HoldfastError as error:
-        return error.message
-    return ""
+async def _not_ready(client: Client) -> str:
+    return "; ".join((await client.ready())["reasons"])
 
 
 def lock_holder(home: Path) -> str | None:

@@ -77,6 +77,8 @@ async def open_client(url: str | None, *, read_only: bool = True) -> AsyncGenera
             return
 
     from holdfast.app import connect
+    from holdfast.telemetry import configure_logging
 
+    configure_logging("warning", form=settings.log_form)
     async with connect(settings, read_only=read_only) as client:
         yield client

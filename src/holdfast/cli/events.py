@@ -49,8 +49,9 @@ def submit(
 ) -> None:
     """Submit events: a file of them, or one with --type and --data.
 
-    A line that is refused is reported with its number; the others go on. The exit code is 1 when
-    a line was refused or, with --wait, when an event did not succeed.
+    A line that is refused is reported with its number; the others go on.
+
+    The exit code is 1 when a line was refused or, with --wait, when an event did not succeed.
     """
     if (file is None) == (type is None) or (type is None) != (data is None):
         raise typer.BadParameter("give either FILE or both --type and --data")
@@ -169,8 +170,7 @@ def _source(
 
 def _report(fate: Fate, bar: Any, *, as_json: bool) -> None:
     from .figures import one_line
-    from .main import field_line
-    from .terminal import write_json
+    from .terminal import field_line, write_json
 
     if as_json:
         write_json(fate.view(), line=True)

@@ -1,80 +1,40 @@
-"""The command `holdfast`: its groups, its version, and how errors leave it."""
+"""The entry point of `holdfast`: how it starts quickly, and how errors leave it."""
 
 from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated
+from pathlib import Path
 
-import typer
-
-from holdfast.errors import HoldfastError
-
-from . import db, doctor, events, executions, pipelines, up
-
-app = typer.Typer(
-    name="holdfast",
-    help="Runs LLM pipelines and agents and keeps everything they did.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command("up")(up.up)
-app.add_typer(events.app, name="events")
-app.add_typer(executions.app, name="executions")
-app.add_typer(pipelines.app, name="pipelines")
-app.add_typer(db.app, name="db")
-app.command("doctor")(doctor.doctor)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        typer.echo(f"holdfast {version('holdfast')}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Say the version and exit.", callback=_version),
-    ] = False,
-) -> None:
-    """Runs LLM pipelines and agents and keeps everything they did."""
+VERSION = "--version"
 
 
 def main() -> None:
     """Run the command line; the exit code is 0, 1 (something failed) or 2 (wrong usage)."""
+    if sys.argv[1:] == [VERSION]:  # answered before anything else is imported
+        say_version()
+        return
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows `?`
+    # Apps are named from where the command is run, as `python -m` would find them.
+    sys.path.insert(0, str(Path.cwd()))
+
+    from holdfast.errors import HoldfastError
+
+    from .commands import app
+
     try:
         app()
     except HoldfastError as error:
+        from .terminal import complain
+
         complain(error)
         sys.exit(1)
 
 
-def complain(error: HoldfastError) -> None:
-    """Say on standard error what is wrong, where, and what to do."""
-    from .figures import one_line
-    from .terminal import tell
+def say_version() -> None:
+    """Write the version to standard output."""
+    from importlib.metadata import version
 
-    tell(f"error: {one_line(error.message)}", "red")
-    for field in error.fields:
-        tell(f"  {field_line(field)}")
-    if error.hint:
-        tell(f"  {one_line(error.hint)}")
-
-
-def field_line(field: dict[str, object]) -> str:
-    """One wrong field: `data.size: expected an integer, got "x"`."""
-    from .figures import one_line
-
-    expected, got = one_line(field.get("expected", "")), one_line(field.get("got", ""), 80)
-    told = ", ".join(
-        [*([f"expected {expected}"] if expected else []), *([f"got {got}"] if got else [])]
-    )
-    return f"{one_line(field.get('field', ''))}: {told}"
+    sys.stdout.write(f"holdfast {version('holdfast')}\n")

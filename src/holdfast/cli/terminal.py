@@ -6,6 +6,10 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from holdfast.errors import HoldfastError
+
+from .figures import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -57,6 +61,22 @@ def tell(text: str, style: str = "") -> None:
     from rich.text import Text
 
     console(stderr=True).print(Text(text, style=style), soft_wrap=True)
+
+
+def complain(error: HoldfastError) -> None:
+    """Say on standard error what is wrong, where, and what to do."""
+    tell(f"error: {one_line(error.message)}", "red")
+    for field in error.fields:
+        tell(f"  {field_line(field)}")
+    if error.hint:
+        tell(f"  {one_line(error.hint)}")
+
+
+def field_line(field: dict[str, Any]) -> str:
+    """One wrong field: `data.size: expected an integer, got "x"`."""
+    expected, got = one_line(field.get("expected", "")), one_line(field.get("got", ""), 80)
+    told = [*([f"expected {expected}"] if expected else []), *([f"got {got}"] if got else [])]
+    return f"{one_line(field.get('field', ''))}: {', '.join(told)}"
 
 
 def write_json(value: Any, *, line: bool = False) -> None:

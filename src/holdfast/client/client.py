@@ -296,7 +296,7 @@ class Client:
             page = await self._ask("GET", page["next"])
 
     async def _ask(
-        self, method: str, path: str, *, good: tuple[int, ...] = (), extra_s: float = 0, **rest: Any
+        self, method: str, path: str, *, extra_s: float = 0, **rest: Any
     ) -> View:
         try:
             response = await self._http.request(
@@ -304,7 +304,7 @@ class Client:
             )
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from error
-        if not response.is_success and response.status_code not in good:
+        if not response.is_success:
             raise self._error(response)
         return self._object(response)
 

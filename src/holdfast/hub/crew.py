@@ -62,7 +62,7 @@ class Crew:
         """A worker has ended: replace it unless the crew is closing."""
         self.workers = [one for one in self.workers if one is not worker]
         # Its socket has closed; the process itself may take a moment longer.
-        self._run(worker.kill(), self._burials)
+        self._run(worker.gone(), self._burials)
         if died:
             self._metrics.add("holdfast_runner_deaths_total")
         if self._closing:

@@ -68,6 +68,9 @@ class LocalWorker(Worker):
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._gone()
 
+    async def gone(self) -> None:
+        """Nothing of it is left when `on_gone` was called."""
+
     def change(self, execution_id: str, raw: bytes) -> None:
         """`RecordSink`: pass a change on, from whatever thread."""
         if threading.get_ident() == self._loop_thread:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import sys
 from collections.abc import Coroutine, Mapping
@@ -106,12 +108,13 @@ class ProcessWorker(Worker):
 
     async def kill(self) -> None:
         """SIGKILL; returns when the process is gone and its end was reported."""
-        if self._process is None:
-            return  # it could not even be started
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has just died by itself
-                self._process.kill()
-        await self._gone.wait()
+        self._signal_kill()
+        await self.gone()
+
+    async def gone(self) -> None:
+        """Wait until the process has been reaped."""
+        if self._process is not None:  # it could be started
+            await self._gone.wait()
 
     def _on_message(self, kind: Kind, body: bytes) -> None:
         match kind:
@@ -149,12 +152,18 @@ class ProcessWorker(Worker):
         clean = self.state is WorkerState.RETIRING and not self.in_flight
         self.state = WorkerState.GONE
         if not clean:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()  # a runner without a hub must not go on
+            self._signal_kill()  # a runner without a hub must not go on
         self._employer.on_gone(self, "stopped" if clean else _why(error))
         code = await self._process.wait()
         log.debug("runner.ended", worker=self.name, pid=self.pid, code=code)
         self._gone.set()
+
+    def _signal_kill(self) -> None:
+        # Not `Process.kill`: it polls the child first, and would take its exit status away from
+        # the loop's watcher.
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def _answer(self, question: dict[str, Any]) -> None:
         try:

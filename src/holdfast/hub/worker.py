@@ -82,3 +82,7 @@ class Worker(ABC):
     @abstractmethod
     async def kill(self) -> None:
         """End at once; returns when it is gone."""
+
+    @abstractmethod
+    async def gone(self) -> None:
+        """Wait until nothing of it is left."""

@@ -1,0 +1,38 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import db, doctor, events, executions, pipelines, up
+from .main import VERSION, say_version
+
+app = typer.Typer(
+    name="holdfast",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("up")(up.up)
+app.add_typer(events.app, name="events")
+app.add_typer(executions.app, name="executions")
+app.add_typer(pipelines.app, name="pipelines")
+app.add_typer(db.app, name="db")
+app.command("doctor")(doctor.doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say_version()
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option(VERSION, help="Say the version and exit.", callback=_version)
+    ] = False,
+) -> None:
+    """Runs LLM pipelines and agents and keeps everything they did."""
