@@ -70,7 +70,9 @@ async def before(state: State) -> str:
 @gated.node
 async def gate(state: State) -> str:
     folder = Path(state.event.folder)
-    (folder / f"pid-{current_run().delivery}").write_text(str(os.getpid()))
+    ours = folder / f"writing-{os.getpid()}"
+    ours.write_text(str(os.getpid()))
+    ours.rename(folder / f"pid-{current_run().delivery}")  # there only when it is whole
     await there(folder / "open")
     return "opened"
 

@@ -6,12 +6,15 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.errors import IdempotencyConflict, IllegalMove, InvalidInput, NotFound, StoreError
 from holdfast.store import Store
 from holdfast.store.commands import Cancel, Finish, Reap, Submit
 from holdfast.store.queries import CountEvents, EventById, ListEvents
+from holdfast.store.registry import address
 
 
 async def test_a_submitted_event_reads_back_whole(store: Store, make: Any) -> None:
@@ -125,6 +128,14 @@ async def test_a_crash_after_the_wish_to_cancel_ends_the_event(store: Store, mak
     await store.write(Cancel(claimed.event_id, "local"))
     done = await store.write(Finish(make.record(claimed, ExecutionStatus.CRASHED)))
     assert done.event_status is EventStatus.CANCELLED
+
+
+async def test_what_somebody_wants_cancelled_is_never_claimed(make: Any, store_url: str) -> None:
+    await make.submitted()
+    engine = create_engine(address(store_url).sqlalchemy_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE events SET cancel_requested_at = 1"))
+    assert await make.claimed() == []
 
 
 async def test_a_reaped_event_with_a_wish_to_cancel_is_cancelled(store: Store, make: Any) -> None:

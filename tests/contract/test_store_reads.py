@@ -7,8 +7,10 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, create_engine, text, update
+from sqlalchemy.pool import NullPool
 
+from holdfast.domain.payload import text_hash
 from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.errors import InvalidInput, NotFound, StoreError
 from holdfast.store import Store, queries
@@ -25,8 +27,17 @@ from holdfast.store.queries import (
     RecordOf,
 )
 from holdfast.store.queries.pages import MAX_PAGE
+from holdfast.store.registry import address
 from holdfast.store.statements import Statement
 from holdfast.store.tables import events
+
+
+def tamper(store_url: str, sql: str) -> None:
+    """Change rows behind the store's back."""
+    engine = create_engine(address(store_url).sqlalchemy_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text(sql))
+
 
 ACROSS_OWNERS = {"CountEvents", "CountQueued", "LeasesOf", "Ping"}
 """Questions of the hub itself."""
@@ -38,6 +49,7 @@ async def test_pages_are_complete_and_do_not_overlap(store: Store, make: Any) ->
     before = None
     while page := await store.read(ListEvents(owner_id="local", limit=5, before=before)):
         assert len(page) <= 5
+        assert not {event.id for event in page} & set(seen)
         seen += [event.id for event in page]
         before = page[-1].id
         await make.submitted()  # newer ones do not disturb the walk
@@ -112,6 +124,23 @@ async def test_no_read_shows_another_owners_things(store: Store, make: Any) -> N
 
     assert all(await seen("a"))
     assert not any(await seen("b"))
+
+
+async def test_a_record_shows_no_row_of_another_owner(
+    store: Store, make: Any, store_url: str
+) -> None:
+    key = text_hash("be brief")
+    claimed = await make.running()
+    record = make.record(claimed, entries=(["e"], ["b", key]), blobs=((key, "be brief"),))
+    await store.write(Finish(record))
+    assert (await store.read(RecordOf(claimed.execution_id, "local"))).blobs
+    for table in ("steps", "attempts", "blobs", "events"):
+        tamper(store_url, f"UPDATE {table} SET owner_id = 'b'")
+    stored = await store.read(RecordOf(claimed.execution_id, "local"))
+    assert (stored.steps, stored.attempts, stored.blobs) == ((), (), {})
+    assert stored.event_data is None
+    tamper(store_url, "UPDATE payloads SET owner_id = 'b'")
+    assert (await store.read(RecordOf(claimed.execution_id, "local"))).entries == ()
 
 
 def test_every_query_names_an_owner() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from .figures import dollars, one_line
+from .figures import dollars, one_line, tokens
 
 View = dict[str, Any]
 
@@ -19,13 +19,16 @@ def cells(attempts: Sequence[View]) -> dict[str, str]:
     ended = [one for one in attempts if one["status"] != "running"]
     if not ended:
         return {}
-    unknown = any(one["tokens"]["usage"] == "unknown" for one in ended)
-    mark = "~" if any(one["tokens"]["usage"] == "estimated" for one in ended) else ""
+    usage = [one["tokens"]["usage"] for one in ended]
+    lacks: dict[str, Any] = {
+        "unknown": usage.count("unknown"),
+        "estimated": "estimated" in usage,
+    }
     cached = _sum(ended, "cached")
     return {
-        "in": _tokens(_sum(ended, "input"), mark, unknown) + " in",
+        "in": tokens(_sum(ended, "input"), **lacks) + " in",
         "cached": f"({cached:,} cached)" if cached else "",
-        "out": _tokens(_sum(ended, "output"), mark, unknown) + " out",
+        "out": tokens(_sum(ended, "output"), **lacks) + " out",
         "cost": cost(ended),
     }
 
@@ -73,9 +76,3 @@ def _by(attempt: View) -> str:
 
 def _sum(attempts: Sequence[View], name: str) -> int:
     return sum(one["tokens"][name] or 0 for one in attempts)
-
-
-def _tokens(value: int, mark: str, unknown: bool) -> str:
-    if unknown:
-        return f"{mark}{value:,} + ?" if value else "?"
-    return f"{mark}{value:,}"

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from . import attempts as tries
-from .figures import count, dollars, milliseconds, one_line, tokens_of
+from .figures import all_tokens, count, dollars, milliseconds, one_line, tokens
 from .terminal import style_of
 
 View = dict[str, Any]
@@ -85,7 +85,7 @@ def _header(view: View) -> Text:
             Text(title(view), "bold"),
             Text(status, style_of(status)),
             Text(milliseconds(view["duration_ms"])),
-            Text(_all_tokens(view)),
+            Text(f"{all_tokens(view)} tokens"),
             Text(dollars(view["cost_usd"], unknown=view["unknown"]["cost"])),
         ]
     )
@@ -95,14 +95,6 @@ def title(view: View) -> str:
     """Name and version: `support.triage v1`."""
     version = one_line(view["version"])
     return f"{one_line(view['name'])} {'v' if version[:1].isdigit() else ''}{version}"
-
-
-def _all_tokens(view: View) -> str:
-    total, unknown = tokens_of(view), view["unknown"]["usage"]
-    if unknown:
-        return f"{total:,} + ? tokens" if total else "? tokens"
-    mark = "~" if view["flags"].get("tokens_estimated") else ""
-    return mark + count(total, "token")
 
 
 # -- the tree ------------------------------------------------------------------------------
@@ -201,17 +193,19 @@ def _error_text(view: View) -> str:
 
 
 def _sums(view: View) -> str:
-    tokens = view["tokens"]
+    sums = view["tokens"]
     made = sum(len(step["attempts"]) for step in view["steps"])
-    cached = f" ({tokens['cached']:,} cached)" if tokens["cached"] else ""
-    reasoning = f" ({tokens['reasoning']:,} reasoning)" if tokens["reasoning"] else ""
-    mark = "~" if view["flags"].get("tokens_estimated") else ""
-    lacking = " + ?" if view["unknown"]["usage"] else ""
+    cached = f" ({sums['cached']:,} cached)" if sums["cached"] else ""
+    reasoning = f" ({sums['reasoning']:,} reasoning)" if sums["reasoning"] else ""
+    lacks: dict[str, Any] = {
+        "unknown": view["unknown"]["usage"],
+        "estimated": bool(view["flags"].get("tokens_estimated")),
+    }
     parts = [
         count(view["step_counts"]["total"], "step"),
         count(made, "attempt"),
-        f"{mark}{tokens['input']:,}{lacking} in{cached}",
-        f"{mark}{tokens['output']:,}{lacking} out{reasoning}",
+        f"{tokens(sums['input'], **lacks)} in{cached}",
+        f"{tokens(sums['output'], **lacks)} out{reasoning}",
         dollars(view["cost_usd"], unknown=view["unknown"]["cost"]),
     ]
     if view["credits"]:

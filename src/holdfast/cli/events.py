@@ -97,8 +97,8 @@ def list_events(
     as_json: Json = False,
 ) -> None:
     """List events, newest first."""
+    from .terminal import columns, tell, write_json
     from .terminal import show as put
-    from .terminal import write_json
 
     async def work() -> Any:
         async with open_client(url) as client:
@@ -110,9 +110,12 @@ def list_events(
     if as_json:
         write_json(page)
         return
+    if not page["items"]:
+        tell("There are no such events.")
+        return
     from .tables import events_table
 
-    put(events_table(page["items"]))
+    put(events_table(page["items"], columns()))
 
 
 @app.command()
@@ -169,16 +172,13 @@ def _source(
 
 
 def _report(fate: Fate, bar: Any, *, as_json: bool) -> None:
-    from .figures import one_line
-    from .terminal import field_line, write_json
+    from .summary import refusal
+    from .terminal import write_json
 
     if as_json:
         write_json(fate.view(), line=True)
     if fate.status == "refused" and fate.error:
-        where = f"line {fate.line}: " if fate.line else ""
-        fields = "; ".join(field_line(field) for field in fate.error.get("fields", []))
-        why = fields or one_line(fate.error.get("hint", ""))
-        bar.tell(f"{where}{one_line(fate.error['message'])}{f' ({why})' if why else ''}")
+        bar.tell(f"line {fate.line}: {refusal(fate.error)}" if fate.line else refusal(fate.error))
     bar.step(fate)
 
 
@@ -191,13 +191,13 @@ def _conclude(fates: list[Fate], total: int, seconds: float, *, single: bool) ->
     from .transcript import as_text
 
     out = console()
-    out.print(summary_line(fates, total, seconds), soft_wrap=True)
-    fates.sort(key=lambda fate: fate.line)
-    listed = fates if len(fates) <= MAX_ROWS else [f for f in fates if f.status not in GOOD]
+    out.print(summary_line(fates, total, seconds, out.width), soft_wrap=True)
+    events = sorted((fate for fate in fates if fate.event_id), key=lambda fate: fate.line)
+    listed = events if len(events) <= MAX_ROWS else [f for f in events if f.status not in GOOD]
     if listed:
         out.print()
         out.print(fate_table(listed[:MAX_ROWS], out.width))
-    if left := len(fates) - min(len(listed), MAX_ROWS):
+    if left := len(events) - min(len(listed), MAX_ROWS):
         out.print(Text(f"{left:,} more; holdfast events list shows them", "dim"))
     if single and fates[0].output is not None:
         out.print()

@@ -35,7 +35,7 @@ def list_executions(
     as_json: Json = False,
 ) -> None:
     """List executions, newest first."""
-    from .terminal import show, write_json
+    from .terminal import show, tell, write_json
 
     async def work() -> Any:
         async with open_client(url) as client:
@@ -46,6 +46,9 @@ def list_executions(
     page = run(work())
     if as_json:
         write_json(page)
+        return
+    if not page["items"]:
+        tell("There are no such executions.")
         return
     from .tables import executions_table
 

@@ -90,6 +90,18 @@ def age(text: str | None, now: datetime | None = None) -> str:
     return f"{seconds // max(size, 1)} {unit}"
 
 
-def tokens_of(view: dict[str, Any]) -> int:
+def tokens(value: int, *, unknown: int = 0, estimated: bool = False) -> str:
+    """Tokens, what nobody knows marked with `?` and estimates with `~`: `~1,204 + ?`."""
+    known = f"{'~' if estimated else ''}{value:,}"
+    if not unknown:
+        return known
+    return f"{known} + ?" if value else "?"
+
+
+def all_tokens(view: dict[str, Any]) -> str:
     """All tokens an execution's view sums up; cached and reasoning ones are among them."""
-    return int(view["tokens"]["input"]) + int(view["tokens"]["output"])
+    return tokens(
+        view["tokens"]["input"] + view["tokens"]["output"],
+        unknown=view["unknown"]["usage"],
+        estimated=bool(view["flags"].get("tokens_estimated")),
+    )

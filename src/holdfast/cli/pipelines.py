@@ -17,7 +17,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A pipeline's name.")]
 @app.command("list")
 def list_pipelines(url: Url = None, as_json: Json = False) -> None:
     """List what is loaded, and the apps that are left out with the reason."""
-    from .terminal import show, tell, write_json
+    from .terminal import columns, show, tell, write_json
 
     answer = run(_ask(url))
     if as_json:
@@ -26,7 +26,7 @@ def list_pipelines(url: Url = None, as_json: Json = False) -> None:
     from .figures import one_line
     from .tables import pipelines_table
 
-    show(pipelines_table(answer["items"]))
+    show(pipelines_table(answer["items"], columns()))
     for failure in answer["failures"]:
         tell(f"{one_line(failure['app'])} is left out: {one_line(failure['message'])}", "red")
 

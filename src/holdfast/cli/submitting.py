@@ -78,6 +78,7 @@ class Sum:
     credits: int = 0
     usage_unknown: int = 0
     cost_unknown: int = 0
+    estimated: bool = False  # some of the tokens are
 
     @classmethod
     def of(cls, fates: list[Fate]) -> Sum:
@@ -89,6 +90,7 @@ class Sum:
             credits=sum(v["credits"] for v in views),
             usage_unknown=sum(v["unknown"]["usage"] for v in views),
             cost_unknown=sum(v["unknown"]["cost"] for v in views),
+            estimated=any(v["flags"].get("tokens_estimated") for v in views),
         )
 
     def view(self) -> View:
@@ -98,6 +100,7 @@ class Sum:
             "cost_usd": f"{self.cost_usd:f}",
             "credits": self.credits,
             "unknown": {"usage": self.usage_unknown, "cost": self.cost_unknown},
+            "estimated": self.estimated,
         }
 
 

@@ -17,10 +17,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from .figures import MISSING, count, dollars, milliseconds, one_line
+from .figures import MISSING, count, dollars, milliseconds, one_line, tokens
 from .submitting import Fate, Sum
-from .tables import table
-from .terminal import console, style_of
+from .tables import fit, table
+from .terminal import console, field_line, style_of
 
 GOOD = frozenset({"succeeded", "queued", "running"})
 
@@ -73,6 +73,14 @@ class Bar:
         self._progress.console.print(Text(text, "red"), soft_wrap=True)
 
 
+def refusal(error: dict[str, Any]) -> str:
+    """Why a line was refused: the message and what to do, or each wrong field."""
+    if error.get("hint") or not error.get("fields"):
+        hint = f" ({one_line(error['hint'])})" if error.get("hint") else ""
+        return one_line(error["message"]) + hint
+    return "; ".join(field_line(field) for field in error["fields"])
+
+
 def label(fate: Fate) -> str:
     """The class a fate is counted in: its outcome when it succeeded with one, else its status."""
     if fate.status == "succeeded" and fate.outcome:
@@ -80,8 +88,11 @@ def label(fate: Fate) -> str:
     return fate.status
 
 
-def summary_line(fates: Sequence[Fate], total: int, seconds: float) -> Text:
-    """`12/12 ━━━━ 0:00:02  9 answered · 2 closed as spam · 1 escalated  $0.0031`."""
+def summary_line(fates: Sequence[Fate], total: int, seconds: float, width: int) -> Text:
+    """`12/12 ━━━━ 0:00:02  9 answered · 2 closed as spam · 1 escalated  $0.0031`.
+
+    Tokens and costs take a line of their own where they do not fit `width`.
+    """
     ended = len(fates)
     good = sum(fate.status in GOOD for fate in fates)
     filled = BAR_CELLS * ended // max(total, 1)
@@ -100,29 +111,37 @@ def summary_line(fates: Sequence[Fate], total: int, seconds: float) -> Text:
         for (bad, name, status), n in ordered
     ]
     line.append_text(Text(" · ").join(pieces))
-    return line.append_text(_costs(Sum.of(list(fates))))
+    costs = _costs(Sum.of(list(fates)))
+    if line.cell_len + costs.cell_len > width:
+        line.append("\n")
+        costs = costs[2:]
+    return line.append_text(costs)
 
 
 def _costs(total: Sum) -> Text:
     text = Text()
     if total.tokens or total.usage_unknown:
-        unknown = " + ?" if total.usage_unknown else ""
-        text.append(f"  {total.tokens:,}{unknown} tokens", "dim")
+        text.append(f"  {_tokens(total)} tokens", "dim")
         text.append(f"  {dollars(total.cost_usd, unknown=total.cost_unknown)}")
     if total.credits:
         text.append(f"  {count(total.credits, 'credit')}")
     return text
 
 
+def _tokens(total: Sum) -> str:
+    return tokens(total.tokens, unknown=total.usage_unknown, estimated=total.estimated)
+
+
 def fate_table(fates: Sequence[Fate], width: int) -> Table:
-    """One row for each event."""
+    """One row for each event; refused lines were told of as they came."""
     wide = width >= ROOM_FOR_EXECUTIONS
-    columns = ["line", "event", "status", "outcome", *(["execution"] if wide else [])]
-    drawn = table(*columns, right=("time", "tokens", "cost"))
+    numbered = any(fate.line for fate in fates)
+    columns = ["event", "status", "outcome", *(["execution"] if wide else [])]
+    drawn = table(*(["line"] if numbered else []), *columns, right=("time", "tokens", "cost"))
     for fate in fates:
         own = Sum.of([fate])
         cells: list[Any] = [
-            str(fate.line or ""),
+            *([str(fate.line)] if numbered else []),
             fate.event_id or MISSING,
             Text(fate.status, style_of(fate.status)),
             _said(fate),
@@ -130,11 +149,10 @@ def fate_table(fates: Sequence[Fate], width: int) -> Table:
         if wide:
             cells.append(fate.execution_id or MISSING)
         if fate.executions:
-            tokens = f"{own.tokens:,}{' + ?' if own.usage_unknown else ''}"
             money = dollars(own.cost_usd, unknown=own.cost_unknown)
-            cells += [milliseconds(fate.duration_ms), tokens, money]
+            cells += [milliseconds(fate.duration_ms), _tokens(own), money]
         drawn.add_row(*cells)
-    return drawn
+    return fit(drawn, width)
 
 
 def _said(fate: Fate) -> Text:

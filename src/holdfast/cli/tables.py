@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from .figures import MISSING, age, dollars, milliseconds, moment, one_line, plain, tokens_of
+from .figures import MISSING, age, all_tokens, dollars, milliseconds, moment, one_line, plain
 from .terminal import style_of
 from .transcript import as_text
 
 View = dict[str, Any]
+
+_GAP = 2
+
+_FREE = frozenset({"error", "outcome", "description"})
+
+_LEAST_FREE = 12
 
 ID_CELLS = 36
 """Ids are never cut: they are there to be copied."""
@@ -20,7 +27,7 @@ ID_CELLS = 36
 
 def table(*left: str, right: Sequence[str] = ()) -> Table:
     """An empty table without lines; `right` columns follow the others and hold numbers."""
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
     for name in left:
         drawn.add_column(name, no_wrap=True, overflow="ellipsis", min_width=_least(name))
     for name in right:
@@ -28,11 +35,26 @@ def table(*left: str, right: Sequence[str] = ()) -> Table:
     return drawn
 
 
+def fit(drawn: Table, width: int) -> Table:
+    """Let the one column of free text take what the others leave, on one line each."""
+    taken, free = 0, None
+    for column in drawn.columns:
+        if column.header in _FREE:
+            free = column
+            continue
+        cells = [column.header, *column.cells]
+        cells = [cell.plain if isinstance(cell, Text) else str(cell) for cell in cells]
+        taken += max(cell_len(cell) for cell in cells) + _GAP
+    if free is not None:
+        free.max_width = max(width - taken - _GAP, _LEAST_FREE)
+    return drawn
+
+
 def _least(name: str) -> int:
     return ID_CELLS if name in ("event", "execution") else len(name)
 
 
-def events_table(views: Sequence[View]) -> Table:
+def events_table(views: Sequence[View], width: int) -> Table:
     """Events, newest first."""
     drawn = table("event", "type", "status", "age", "error")
     for view in views:
@@ -44,27 +66,26 @@ def events_table(views: Sequence[View]) -> Table:
             age(view["received_at"]),
             Text(one_line(error.get("message", ""), 120), "red"),
         )
-    return drawn
+    return fit(drawn, width)
 
 
 def executions_table(views: Sequence[View]) -> Table:
     """Executions, newest first."""
     drawn = table("execution", "pipeline", "status", "age", right=("time", "tokens", "cost"))
     for view in views:
-        unknown = view["unknown"]
         drawn.add_row(
             view["id"],
             Text(one_line(view["name"], 40)),
             Text(view["status"], style_of(view["status"])),
             age(view["started_at"]),
             milliseconds(view["duration_ms"]),
-            f"{tokens_of(view):,}{' + ?' if unknown['usage'] else ''}",
-            dollars(view["cost_usd"], unknown=unknown["cost"]),
+            all_tokens(view),
+            dollars(view["cost_usd"], unknown=view["unknown"]["cost"]),
         )
     return drawn
 
 
-def pipelines_table(views: Sequence[View]) -> Table:
+def pipelines_table(views: Sequence[View], width: int) -> Table:
     """Loaded pipelines."""
     drawn = table("pipeline", "version", "code", "description")
     for view in views:
@@ -74,7 +95,7 @@ def pipelines_table(views: Sequence[View]) -> Table:
             Text(view["code_version"], "dim"),
             Text(one_line(view["description"] or "")),
         )
-    return drawn
+    return fit(drawn, width)
 
 
 def event_sheet(view: View) -> list[Text]:

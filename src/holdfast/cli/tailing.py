@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .drawing import decision_text, error_line, title
-from .figures import count, dollars, milliseconds, one_line, plain, tokens_of
+from .figures import all_tokens, dollars, milliseconds, one_line, plain
 from .terminal import console, style_of, write_json
 
 if TYPE_CHECKING:
@@ -116,13 +116,11 @@ def _step(data: View) -> str:
 
 
 def _end(data: View) -> Text:
-    unknown = data["unknown"]
-    tokens = count(tokens_of(data), "token") + (" + ?" if unknown["usage"] else "")
     line = Text.assemble(
         (title(data), "bold"),
         "  ",
         (data["status"], style_of(data["status"])),
-        f"  {milliseconds(data['duration_ms'])}  {tokens}",
-        f"  {dollars(data['cost_usd'], unknown=unknown['cost'])}",
+        f"  {milliseconds(data['duration_ms'])}  {all_tokens(data)} tokens",
+        f"  {dollars(data['cost_usd'], unknown=data['unknown']['cost'])}",
     )
     return line.append(f"  {error_line(data['error'])}", "red") if data["error"] else line

@@ -39,13 +39,17 @@ def style_of(status: str) -> str:
     return _STYLES.get(status, "")
 
 
+def columns() -> int:
+    """How many cells a line has room for."""
+    return shutil.get_terminal_size((FALLBACK_COLUMNS, 40)).columns
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that takes no text for markup, emoji or something to highlight."""
     from rich.console import Console
 
-    width, _ = shutil.get_terminal_size((FALLBACK_COLUMNS, 40))
     return Console(
-        stderr=stderr, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False
+        stderr=stderr, width=columns(), markup=False, highlight=False, emoji=False, soft_wrap=False
     )
 
 

@@ -43,8 +43,11 @@ class Log:
 
     def commit(self, pages: int) -> None:
         began_in = self.checkpointer.generation
-        self.writer.execute("INSERT INTO t VALUES (zeroblob(?))", (pages * PAGE,))
+        self.write(pages)
         self.checkpointer.committed(began_in)
+
+    def write(self, pages: int) -> None:
+        self.writer.execute("INSERT INTO t VALUES (zeroblob(?))", (pages * PAGE,))
 
     def close(self) -> None:
         self.checkpointer.close()
@@ -100,6 +103,7 @@ def test_no_checkpoint_for_a_transaction_that_an_earlier_one_may_have_seen(log: 
     began_in = log.checkpointer.generation
     log.commit(500)
     assert len(log.ran) == 1
+    log.write(900)  # past every limit again
     log.checkpointer.committed(began_in)
     log.close()
     assert len(log.ran) == 1

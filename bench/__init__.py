@@ -1,0 +1,1 @@
+"""Speed, proven by ratios within one run: `python -m bench [MEASURE …]`."""

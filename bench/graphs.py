@@ -1,0 +1,113 @@
+"""The app the measures run: graphs that do nothing, and graphs that carry text."""
+
+from __future__ import annotations
+
+import random
+from itertools import count
+from operator import or_
+from typing import Annotated, TypedDict
+
+from langgraph.graph import START, StateGraph
+from pydantic import BaseModel
+
+from holdfast.llm.scripted import ScriptedRequest
+from holdfast.pipelines.graph import Graph
+from holdfast.pipelines.pipeline import Pipeline
+from holdfast.pipelines.state import State
+
+STEPS = 10
+TEXT_CHARS = 2048
+
+_WORDS = (
+    "invoice order delivery customer refund address payment account question answer please thank "
+    "number date week item price total paid late missing wrong broken return change cancel today "
+    "tomorrow team support reply call email letter copy again never always before after since"
+).split()
+
+
+def _paragraph(seed: int) -> str:
+    words = random.Random(seed)
+    return " ".join(words.choice(_WORDS) for _ in range(400))[:TEXT_CHARS]
+
+
+PARAGRAPHS = tuple(_paragraph(seed) for seed in range(2 * STEPS))
+_numbers = count()
+
+
+def distinct(text: str) -> str:
+    """A text of the same length that no other call returns."""
+    return f"{next(_numbers):012d} {text[13:]}"
+
+
+class Nothing(TypedDict):
+    text: str
+
+
+async def nothing(state: Nothing) -> None:
+    return None
+
+
+def _five() -> StateGraph[Nothing]:
+    graph = StateGraph(Nothing)
+    names = [f"n{i}" for i in range(5)]
+    for name in names:
+        graph.add_node(name, nothing)
+    for before, after in zip([START, *names], names, strict=False):
+        graph.add_edge(before, after)
+    return graph
+
+
+class Job(BaseModel):
+    text: str = ""
+
+
+noop = Graph("bench.noop", _five().compile(), version="1", event=Job)
+
+declared = Pipeline("bench.declared", version="1", event=Job)
+
+
+async def idle(state: State) -> None:
+    return None
+
+
+_idle = [declared.node(f"n{i}", idle) for i in range(5)]
+declared.start(_idle[0])
+declared.chain(*_idle)
+
+
+class Texts(TypedDict):
+    text: str
+    texts: Annotated[dict[str, str], or_]
+
+
+def _writer(i: int):
+    async def write(state: Texts) -> dict[str, dict[str, str]]:
+        return {"texts": {f"n{i}": distinct(PARAGRAPHS[i])}}
+
+    return write
+
+
+def _ten() -> StateGraph[Texts]:
+    graph = StateGraph(Texts)
+    names = [f"n{i}" for i in range(STEPS)]
+    for i, name in enumerate(names):
+        graph.add_node(name, _writer(i))
+    for before, after in zip([START, *names], names, strict=False):
+        graph.add_edge(before, after)
+    return graph
+
+
+values = Graph("bench.values", _ten().compile(), version="1", event=Job)
+
+
+def rules(request: ScriptedRequest) -> str:
+    return distinct(PARAGRAPHS[STEPS + int(request.operation[1:])])
+
+
+models = Pipeline("bench.models", version="1", event=Job, scripted=rules)
+_asked = [
+    models.model(f"m{i}", system="Answer at length.", prompt="{{ event.text }} " + PARAGRAPHS[i])
+    for i in range(STEPS)
+]
+models.start(_asked[0])
+models.chain(*_asked)
