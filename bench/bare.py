@@ -74,9 +74,7 @@ def main() -> None:
     """Answer lines `graph runs in_flight` until the input ends."""
     for line in sys.stdin:
         name, runs, in_flight = line.split()
-        print(
-            uvloop.run(_invoke(getattr(graphs, name), int(runs), int(in_flight))), flush=True
-        )
+        print(uvloop.run(_invoke(getattr(graphs, name), int(runs), int(in_flight))), flush=True)
 
 
 if __name__ == "__main__":

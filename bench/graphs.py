@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from itertools import count
 from operator import or_
 from typing import Annotated, TypedDict
@@ -10,7 +11,7 @@ from typing import Annotated, TypedDict
 from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
-from holdfast.llm.scripted import ScriptedRequest
+from holdfast.llm.scripted import Script, ScriptedAnswer, ScriptedRequest
 from holdfast.pipelines.graph import Graph
 from holdfast.pipelines.pipeline import Pipeline
 from holdfast.pipelines.state import State
@@ -18,16 +19,14 @@ from holdfast.pipelines.state import State
 STEPS = 10
 TEXT_CHARS = 2048
 
-_WORDS = (
-    "invoice order delivery customer refund address payment account question answer please thank "
-    "number date week item price total paid late missing wrong broken return change cancel today "
-    "tomorrow team support reply call email letter copy again never always before after since"
-).split()
+_WORDS = """invoice order delivery customer refund address payment account question answer please
+thank number date week item price total paid late missing wrong broken return change cancel today
+tomorrow team support reply call email letter copy again never always before after since"""
 
 
 def _paragraph(seed: int) -> str:
     words = random.Random(seed)
-    return " ".join(words.choice(_WORDS) for _ in range(400))[:TEXT_CHARS]
+    return " ".join(words.choices(_WORDS.split(), k=400))[:TEXT_CHARS]
 
 
 PARAGRAPHS = tuple(_paragraph(seed) for seed in range(2 * STEPS))
@@ -43,7 +42,7 @@ class Nothing(TypedDict):
     text: str
 
 
-async def nothing(state: Nothing) -> None:
+async def nothing(_state: Nothing) -> None:
     return None
 
 
@@ -66,7 +65,7 @@ noop = Graph("bench.noop", _five().compile(), version="1", event=Job)
 declared = Pipeline("bench.declared", version="1", event=Job)
 
 
-async def idle(state: State) -> None:
+async def idle(_state: State) -> None:
     return None
 
 
@@ -80,8 +79,8 @@ class Texts(TypedDict):
     texts: Annotated[dict[str, str], or_]
 
 
-def _writer(i: int):
-    async def write(state: Texts) -> dict[str, dict[str, str]]:
+def _writer(i: int) -> Callable[[Texts], Awaitable[dict[str, dict[str, str]]]]:
+    async def write(_state: Texts) -> dict[str, dict[str, str]]:
         return {"texts": {f"n{i}": distinct(PARAGRAPHS[i])}}
 
     return write
@@ -100,14 +99,27 @@ def _ten() -> StateGraph[Texts]:
 values = Graph("bench.values", _ten().compile(), version="1", event=Job)
 
 
-def rules(request: ScriptedRequest) -> str:
+def _answer(request: ScriptedRequest) -> str:
     return distinct(PARAGRAPHS[STEPS + int(request.operation[1:])])
 
 
-models = Pipeline("bench.models", version="1", event=Job, scripted=rules)
-_asked = [
-    models.model(f"m{i}", system="Answer at length.", prompt="{{ event.text }} " + PARAGRAPHS[i])
-    for i in range(STEPS)
-]
-models.start(_asked[0])
-models.chain(*_asked)
+def _whole(request: ScriptedRequest) -> ScriptedAnswer:
+    text = _answer(request)
+    return ScriptedAnswer(text=text, chunks=(text,))
+
+
+def _asking(name: str, script: Script) -> Pipeline:
+    pipeline = Pipeline(name, version="1", event=Job, scripted=script)
+    nodes = [
+        pipeline.model(
+            f"m{i}", system="Answer at length.", prompt="{{ event.text }} " + PARAGRAPHS[i]
+        )
+        for i in range(STEPS)
+    ]
+    pipeline.start(nodes[0])
+    pipeline.chain(*nodes)
+    return pipeline
+
+
+models = _asking("bench.models", _whole)
+streams = _asking("bench.streams", _answer)

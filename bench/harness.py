@@ -103,7 +103,9 @@ def _bar(line: Line) -> str:
     if line.bar is None:
         return ""
     sign = "≥" if line.at_least else "≤"
-    return f"{sign} {line.bar:.2f}" if line.ratio is not None else f"{sign} {line.bar:g} {line.unit}"
+    return (
+        f"{sign} {line.bar:.2f}" if line.ratio is not None else f"{sign} {line.bar:g} {line.unit}"
+    )
 
 
 def _short(value: float) -> str:

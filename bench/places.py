@@ -35,7 +35,7 @@ def environment(*, runners: int, database_url: str | None = None) -> Iterator[di
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
         environ = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",  # this checkout, wherever it is
             "HOLDFAST_HOME": folder,
             "HOLDFAST_APPS": "bench.graphs",
             "HOLDFAST_PORT": "0",
@@ -51,7 +51,11 @@ def environment(*, runners: int, database_url: str | None = None) -> Iterator[di
 @contextmanager
 def postgres() -> Iterator[PostgresForTests]:
     """A server that keeps what it has committed, as a real one does."""
-    with running_postgres(os.environ.get("HOLDFAST_TEST_POSTGRES_URL")) as server:
+    url = os.environ.get("HOLDFAST_TEST_POSTGRES_URL")
+    with running_postgres(url) as server:
+        if url is None:  # for tests it does without fsync
+            server.execute("ALTER SYSTEM RESET ALL")
+            server.execute("SELECT pg_reload_conf()")
         yield server
 
 

@@ -17,6 +17,7 @@ HoldfastError
 ├── OutsideRun              outside_run           the current run was asked for where none is
 ├── SettingsError           bad_setting           a setting is wrong; names it
 ├── StoreError              store_failed          the database refused or is away
+│   ├── StoreRefused        store_refused         this command can never be stored
 │   ├── StoreLocked         store_locked          another hub holds the SQLite file
 │   └── StoreOutdated       store_outdated        the schema is older or newer than the code
 ├── ModelError              model_failed          a model call failed; carries its class
@@ -164,6 +165,12 @@ class StoreError(HoldfastError):
     """The database refused a statement or cannot be reached."""
 
     code = "store_failed"
+
+
+class StoreRefused(StoreError):
+    """The database took everything but this command; trying it again will not help."""
+
+    code = "store_refused"
 
 
 class StoreLocked(StoreError):

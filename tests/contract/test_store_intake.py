@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from holdfast.domain.status import EventStatus, ExecutionStatus
-from holdfast.errors import IdempotencyConflict, IllegalMove, InvalidInput, NotFound, StoreError
+from holdfast.errors import IdempotencyConflict, IllegalMove, InvalidInput, NotFound, StoreRefused
 from holdfast.store import Store
 from holdfast.store.commands import Cancel, Finish, Reap, Submit
 from holdfast.store.queries import CountEvents, EventById, ListEvents
@@ -98,8 +98,8 @@ async def test_one_bad_command_fails_only_its_caller(store: Store, make: Any) ->
         *(make.submitted() for _ in range(10)),
         return_exceptions=True,
     )
-    assert [type(one) for one in outcomes if isinstance(one, Exception)] == [StoreError]
-    assert isinstance(outcomes[10], StoreError)
+    assert [type(one) for one in outcomes if isinstance(one, Exception)] == [StoreRefused]
+    assert isinstance(outcomes[10], StoreRefused)
     assert (await store.read(CountEvents()))[EventStatus.QUEUED] == 21
 
 

@@ -76,6 +76,17 @@ async def test_two_hubs_never_claim_the_same_event(
     assert len(ids) == len(set(ids)) == 200
 
 
+async def test_what_another_hub_holds_is_passed_over(make: Any, store_url: str) -> None:
+    first, second = await make.submitted(), await make.submitted()
+    engine = create_engine(address(store_url).sqlalchemy_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(
+            text("SELECT id FROM events WHERE id = :id FOR UPDATE"), {"id": first.id}
+        )
+        async with asyncio.timeout(5):
+            assert [one.event_id for one in await make.claimed()] == [second.id]
+
+
 async def test_two_hubs_agree_on_a_key(
     store: Store, make: Any, reopen: Callable[[], Store]
 ) -> None:

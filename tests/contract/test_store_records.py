@@ -11,7 +11,7 @@ import pytest
 from holdfast.domain.events import Claimed
 from holdfast.domain.payload import text_hash
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
-from holdfast.errors import IllegalMove, NotFound, StoreError
+from holdfast.errors import IllegalMove, NotFound, StoreRefused
 from holdfast.store import Store
 from holdfast.store.commands import Finish, Reap
 from holdfast.store.queries import EventById, ExecutionById, ExecutionsOf, RecordOf
@@ -155,13 +155,24 @@ async def test_a_record_that_cannot_be_stored_fails_alone_and_leaves_nothing(
     outcomes = await asyncio.gather(
         *(store.write(Finish(record)) for record in records), return_exceptions=True
     )
-    assert [isinstance(one, StoreError) for one in outcomes] == [False, False, True, False, False]
+    assert [isinstance(one, StoreRefused) for one in outcomes] == [False, False, True, False, False]
     event = await store.read(EventById(claims[2].event_id, "local"))
     assert event.status is EventStatus.RUNNING
     kept = await store.read(RecordOf(claims[2].execution_id, "local"))
     assert kept.execution.status is ExecutionStatus.RUNNING
     assert (kept.steps, kept.attempts, kept.entries) == ((), (), ())
     assert (await store.write(Finish(make.record(claims[2])))).outcome == "applied"
+
+
+async def test_a_number_no_column_holds_fails_alone(store: Store, make: Any) -> None:
+    good, bad = await make.running(), await make.running()
+    outcomes = await asyncio.gather(
+        store.write(Finish(make.record(good))),
+        store.write(Finish(make.record(bad, attempts=(make.attempt(tokens_input=2**63),)))),
+        return_exceptions=True,
+    )
+    assert outcomes[0].outcome == "applied"
+    assert isinstance(outcomes[1], StoreRefused)
 
 
 async def test_what_has_not_ended_and_what_is_not_there_is_refused(store: Store, make: Any) -> None:

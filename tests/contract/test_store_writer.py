@@ -24,6 +24,9 @@ from holdfast.store.statements import Statement, postgres_compiler, sqlite_compi
 from holdfast.store.unit_of_work import UnitOfWork
 from holdfast.store.writer import CAPACITY
 
+PATIENCE_S = 20
+"""Only a caller that is never answered waits so long."""
+
 
 class Gate(Command[int]):
     """Holds a unit of work open until it is told to go on."""
@@ -105,7 +108,8 @@ async def test_a_dead_writer_tells_everybody(
     monkeypatch.setattr(UnitOfWork, "run", broken)
     gate.open.set()
     assert await held == 1
-    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    async with asyncio.timeout(PATIENCE_S):
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(one, StoreError) for one in outcomes)
     with pytest.raises(StoreError, match="planted"):
         await make.submitted()
@@ -136,7 +140,8 @@ async def test_a_cancelled_caller_takes_nobody_along(store: Store, make: Any) ->
         await gone
     gate.open.set()
     await held
-    assert (await stays).created
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await stays).created
 
 
 async def test_callers_may_live_on_different_loops(store: Store, make: Any) -> None:

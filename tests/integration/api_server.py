@@ -7,18 +7,33 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from holdfast.api import ApiParts, create_api
-from holdfast.app import Parts
+from holdfast import settings
+from holdfast.api import ApiParts
+from holdfast.app import Parts, run_hub
+from holdfast.store import migrations
+from holdfast.telemetry import configure_logging
+
+from .conftest import HubForTests
 
 
 def api_parts(parts: Parts) -> ApiParts:
-    return ApiParts(
-        kit=parts.kit, ended=parts.ended, not_ready=parts.not_ready, version="0.0.0"
-    )
+    return ApiParts(kit=parts.kit, ended=parts.ended, not_ready=parts.not_ready, version="0.0.0")
+
+
+@asynccontextmanager
+async def hub_at(home: Path, **overrides: Any) -> AsyncIterator[HubForTests]:
+    """A hub that runs graphs in this process, for tests that share one."""
+    environ = {"HOLDFAST_HOME": str(home), "HOLDFAST_APPS": "spine_app"}
+    made = settings.load(overrides, environ=environ)
+    await asyncio.to_thread(migrations.upgrade, made.store_url)
+    async with run_hub(made, in_process=True) as parts:
+        yield HubForTests(parts)
 
 
 class Server(uvicorn.Server):
@@ -30,7 +45,9 @@ class Server(uvicorn.Server):
 @asynccontextmanager
 async def serving(app: FastAPI, port: int = 0) -> AsyncIterator[str]:
     """Serve `app`; its address."""
-    with socket.socket() as sock:
+    configure_logging("error")
+    # With its protocol named, or asyncio leaves Nagle's algorithm on: 40 ms an answer.
+    with socket.socket(proto=socket.IPPROTO_TCP) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", port))
         sock.listen()

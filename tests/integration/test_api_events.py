@@ -18,6 +18,7 @@ from .api_server import api_parts, serving
 from .conftest import HubForTests, OpenHub, until
 
 EVENTS = "/api/v1/events"
+ADA = {"type": "test.talking", "data": {"text": "Ada"}}
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -66,7 +67,7 @@ async def test_an_accepted_event_is_kept_and_can_be_looked_up(http: httpx.AsyncC
 
 
 async def test_waiting_answers_with_the_result(http: httpx.AsyncClient) -> None:
-    answer = await send(http, {"type": "test.talking", "data": {"text": "Ada"}}, params={"wait": 20})
+    answer = await send(http, ADA, params={"wait": 20})
     event = answer.json()
     assert (answer.status_code, event["status"]) == (200, "succeeded")
     assert event["created"] is True
@@ -238,7 +239,7 @@ async def test_a_queued_event_is_cancelled_at_once_and_waiters_hear_of_it(
 
 
 async def test_an_export_holds_everything(http: httpx.AsyncClient) -> None:
-    answer = await send(http, {"type": "test.talking", "data": {"text": "Ada"}}, params={"wait": 20})
+    answer = await send(http, ADA, params={"wait": 20})
     event = answer.json()
     links = event["result"]["links"]
     document = await http.get(links["export"])

@@ -36,9 +36,10 @@ def create_api(parts: ApiParts) -> FastAPI:
         middleware=[Middleware(problems.Faults), Middleware(HostCheck, host=parts.host)],
     )
     app.state.parts = parts
-    for room in (events, executions, pipelines, system):
-        app.include_router(room.router)
-    problems.install(app)
+    routers = [room.router for room in (events, executions, pipelines, system)]
+    for router in routers:
+        app.include_router(router)
+    problems.install(app, [route for router in routers for route in router.routes])
     system.describe_metrics(parts.kit.metrics)
 
     def openapi() -> dict[str, Any]:

@@ -20,11 +20,11 @@ from holdfast.store.commands import Submitted
 from holdfast.store.queries import ListEvents
 
 from . import schemas
-from .bodies import no_body, no_query, single_values
-from .fields import Page, PipelineName, Waiting
+from .fields import IdInPath, Page, PipelineName, Waiting
 from .intake import CLOUDEVENTS, JSON, CloudEvent, Intake, PlainEvent, read_event
 from .openapi import answers, event_request
-from .parts import ApiParts, Caller, parts_of
+from .parts import ApiParts, Caller, parts_of, principal
+from .requests import no_body, no_query, read_query, single_values
 from .responses import (
     ROOT,
     event_body,
@@ -53,19 +53,18 @@ class EventQuery(Page):
         {200: (schemas.SubmittedEvent, "It has ended."), 202: (schemas.Accepted, "It is kept.")},
         *(400, 409, 413, 415, 422),
     ),
-    dependencies=[Depends(single_values)],
-    openapi_extra=event_request({JSON: PlainEvent, CLOUDEVENTS: CloudEvent}),
+    openapi_extra=event_request({JSON: PlainEvent, CLOUDEVENTS: CloudEvent}, Waiting),
 )
-async def submit_event(
-    request: Request, caller: Caller, query: Annotated[Waiting, Query()]
-) -> Response:
+async def submit_event(request: Request) -> Response:
     """Send an event in.
 
     Answered with 202 it is committed: it will run and end, whatever happens. With `wait` the
     answer is 200 and has the result when the event ends in time. The same `Idempotency-Key` and
     body give the same event again.
     """
-    parts = parts_of(request)
+    # The busiest door: FastAPI's dependencies would take as long again as all of this.
+    parts, caller = parts_of(request), await principal(request)
+    query = await read_query(request, Waiting)
     intake = await read_event(request)
     if query.wait is None:
         submitted = await submit(parts.kit, owner_id=caller.owner_id, **intake)
@@ -119,7 +118,7 @@ async def list_events(
     dependencies=[Depends(single_values)],
 )
 async def get_event(
-    request: Request, caller: Caller, event_id: str, query: Annotated[Waiting, Query()]
+    request: Request, caller: Caller, event_id: IdInPath, query: Annotated[Waiting, Query()]
 ) -> Response:
     """Look an event up: its data, its executions and, when it has ended, its result.
 
@@ -145,7 +144,7 @@ async def get_event(
     ),
     dependencies=[Depends(no_query), Depends(no_body)],
 )
-async def cancel(request: Request, caller: Caller, event_id: str) -> Response:
+async def cancel(request: Request, caller: Caller, event_id: IdInPath) -> Response:
     """Cancel an unfinished event; a running step is told to stop."""
     _check(event_id)
     cancelled = await cancel_event(parts_of(request).kit, event_id, caller.owner_id)

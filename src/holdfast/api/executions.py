@@ -18,10 +18,10 @@ from holdfast.operations.views import microseconds, record_view
 from holdfast.store.queries import ListExecutions
 
 from . import schemas
-from .bodies import no_body, no_query, single_values
-from .fields import Id, Page, PipelineName, Strict
-from .openapi import answers, text_answer
+from .fields import Id, IdInPath, Page, PipelineName, Strict
+from .openapi import answers, stream_answer
 from .parts import Caller, parts_of
+from .requests import no_body, no_query, single_values
 from .responses import ROOT, execution_body, execution_links, json, page_body
 from .streaming import EventStream, position
 
@@ -73,7 +73,7 @@ async def list_executions(
     responses=answers({200: (schemas.ExecutionDetail, "The execution.")}, 404, 422),
     dependencies=[Depends(no_query)],
 )
-async def get_execution(request: Request, caller: Caller, execution_id: str) -> Response:
+async def get_execution(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Show an execution whole: every step with its attempts, prompts, answers and cost."""
     _check(execution_id)
     whole = await read.execution(parts_of(request).kit, execution_id, caller.owner_id)
@@ -87,7 +87,7 @@ async def get_execution(request: Request, caller: Caller, execution_id: str) -> 
     responses=answers({200: (schemas.Export, "The document.")}, 404, 422),
     dependencies=[Depends(no_query)],
 )
-async def export(request: Request, caller: Caller, execution_id: str) -> Response:
+async def export(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Hand out an execution and its event as one self-contained document."""
     _check(execution_id)
     document = await export_execution(parts_of(request).kit, execution_id, caller.owner_id)
@@ -106,7 +106,7 @@ async def export(request: Request, caller: Caller, execution_id: str) -> Respons
     ),
     dependencies=[Depends(no_query), Depends(no_body)],
 )
-async def cancel(request: Request, caller: Caller, execution_id: str) -> Response:
+async def cancel(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Cancel an unfinished execution and its event; a running step is told to stop."""
     _check(execution_id)
     kit = parts_of(request).kit
@@ -122,13 +122,13 @@ async def cancel(request: Request, caller: Caller, execution_id: str) -> Respons
 
 @router.get(
     "/{execution_id}/stream",
-    responses=text_answer("text/event-stream", "Server-sent events.", 204, 404, 422),
+    responses=stream_answer("Server-sent events; `data` is JSON.", 204, 404, 422),
     dependencies=[Depends(single_values)],
 )
 async def stream(
     request: Request,
     caller: Caller,
-    execution_id: str,
+    execution_id: IdInPath,
     query: Annotated[StreamQuery, Query()],
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from holdfast.pipelines.base import MAX_NAME_CHARS
@@ -61,6 +62,9 @@ Id = Annotated[
         json_schema_extra={"format": "uuid"},
     ),
 ]
+
+IdInPath = Annotated[str, Path(json_schema_extra={"format": "uuid"})]
+"""Not checked by its form: what is no id is not found, like an id nobody has."""
 
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Most items of the page.")]
 

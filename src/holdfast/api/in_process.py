@@ -14,62 +14,75 @@ from starlette.types import ASGIApp, Message, Scope
 
 
 class InProcessTransport(httpx.AsyncBaseTransport):
-    """Calls an ASGI application directly."""
+    """Calls an ASGI application directly.
+
+    As behind a server, the application's side of a request goes on when the client has left, and
+    is told so; closing the transport ends what is left.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer as soon as the application has sent its status."""
         exchange = _Exchange(await request.aread())
-        exchange.begin(self._app, _scope(request))
+        task = asyncio.create_task(exchange.run(self._app, _scope(request)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             start = await exchange.start
-        except BaseException:
+        except asyncio.CancelledError:
             await exchange.aclose()
             raise
         return httpx.Response(start["status"], headers=start["headers"], stream=exchange)
 
+    async def aclose(self) -> None:
+        """Cancel what still works on a request."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
 
 class _Exchange(httpx.AsyncByteStream):
-    """One request under way: the application's side as a task, the answer's body as a stream."""
+    """One request under way; the answer's body as a stream.
+
+    Attributes:
+        start: the application's first message, or what it raised before.
+    """
 
     def __init__(self, body: bytes) -> None:
-        self._body: bytes | None = body
-        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=16)
-        self._closed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self.start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._body: bytes | None = body
+        self._pieces: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(maxsize=16)
+        self._closed = asyncio.Event()
 
-    def begin(self, app: ASGIApp, scope: Scope) -> None:
-        """Let the application work on the request."""
-        self._task = asyncio.create_task(self._run(app, scope))
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        """The application's side."""
+        try:
+            await app(scope, self._receive, self._send)
+        except Exception as error:  # noqa: BLE001 - raised where the answer is read
+            if self.start.done():
+                await self._put(error)
+            else:
+                self.start.set_exception(error)
+        else:
+            await self._put(None)
+        finally:
+            self.start.cancel()  # does nothing once it is done
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         while (piece := await self._pieces.get()) is not None:
+            if isinstance(piece, Exception):
+                raise piece
             yield piece
-        if self._task is not None:
-            await self._task  # raises what the application raised
 
     async def aclose(self) -> None:
-        """The client has what it wants: the application is told that nobody listens."""
+        """The client has left: what comes now goes nowhere."""
         self._closed.set()
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task})
-
-    async def _run(self, app: ASGIApp, scope: Scope) -> None:
-        try:
-            await app(scope, self._receive, self._send)
-        except Exception as error:
-            if self.start.done():
-                raise
-            self.start.set_exception(error)
-        finally:
-            if not self.start.done():
-                self.start.cancel()
-            if not self._closed.is_set():
-                await self._pieces.put(None)
+        while not self._pieces.empty():  # who waits for room must not wait for ever
+            self._pieces.get_nowait()
 
     async def _receive(self) -> Message:
         if self._body is None:
@@ -80,9 +93,14 @@ class _Exchange(httpx.AsyncByteStream):
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.start.set_result(message)
+            if not self.start.done():  # the client may have been cancelled
+                self.start.set_result(message)
         elif message.get("body"):
-            await self._pieces.put(message["body"])
+            await self._put(message["body"])
+
+    async def _put(self, piece: bytes | Exception | None) -> None:
+        if not self._closed.is_set():
+            await self._pieces.put(piece)
 
 
 def _scope(request: httpx.Request) -> Scope:

@@ -12,9 +12,9 @@ from pydantic import ConfigDict, Field, ValidationError
 from holdfast.errors import InvalidInput, UnsupportedMedia
 from holdfast.operations.submit import check_depth
 
-from .bodies import decode, media_type, read_body
 from .fields import PipelineName, Source, Strict, Subject, Time, Type
 from .problems import refusal, shown
+from .requests import decode, media_type, read_body
 
 JSON = "application/json"
 CLOUDEVENTS = "application/cloudevents+json"

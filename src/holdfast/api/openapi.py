@@ -50,8 +50,19 @@ def text_answer(media_type: str, description: str, *others: int) -> Answers:
     return {200: text, **answers({}, *others)}
 
 
-def event_request(bodies: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
-    """The documented request for sending an event: bodies by media type, and headers."""
+def stream_answer(description: str, *others: int) -> Answers:
+    """The documented answers of a route that gives server-sent events, each an object."""
+    entry = {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+        "required": ["event", "data"],
+    }
+    stream = {"content": {"text/event-stream": {"schema": entry}}, "description": description}
+    return {200: stream, **answers({}, *others)}
+
+
+def event_request(bodies: Mapping[str, type[BaseModel]], query: type[BaseModel]) -> dict[str, Any]:
+    """The documented request for sending an event: bodies by media type, query and headers."""
     content = {
         media_type: {"schema": model.model_json_schema()} for media_type, model in bodies.items()
     }
@@ -59,7 +70,11 @@ def event_request(bodies: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
         _header("Idempotency-Key", "The same key and body give the same event.", r"^[!-~]{1,255}$"),
         _header("traceparent", "W3C trace context; goes through to the provider's call."),
     ]
-    return {"requestBody": {"required": True, "content": content}, "parameters": headers}
+    asked = [
+        {"name": name, "in": "query", "schema": schema}
+        for name, schema in query.model_json_schema()["properties"].items()
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": headers + asked}
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Principal:
 _LOCAL = Principal(LOCAL_OWNER)
 
 
-async def principal() -> Principal:
+async def principal(request: Request) -> Principal:  # noqa: ARG001 - keys come in its headers
     """Whoever reaches a hub without keys is its local user."""
     return _LOCAL
 

@@ -9,9 +9,9 @@ from holdfast.operations.views import View
 from holdfast.pipelines.base import Declaration
 
 from . import schemas
-from .bodies import no_query
 from .openapi import answers
 from .parts import parts_of, principal
+from .requests import no_query
 from .responses import ROOT, json
 
 router = APIRouter(

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.domain.payload import encode
@@ -26,6 +26,7 @@ from holdfast.errors import (
     NotFound,
     NotReady,
     StoreError,
+    StoreRefused,
     UnsupportedMedia,
     WrongHost,
 )
@@ -45,6 +46,7 @@ STATUS: Mapping[type[HoldfastError], int] = {
     WrongHost: 421,
     InvalidInput: 422,
     HubFault: 500,
+    StoreRefused: 500,
     NotReady: 503,
     StoreError: 503,
 }
@@ -124,10 +126,19 @@ def shown(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 1] + "…"
 
 
-def install(app: FastAPI) -> None:
-    """Let every error that reaches the application leave it as problem details."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Let every error that reaches the application leave it as problem details.
+
+    Args:
+        app: the application.
+        routes: all it has, to tell which methods a path allows.
+    """
+
+    async def http(request: Request, error: Exception) -> Response:
+        return _http(request, error, routes)
+
     app.add_exception_handler(HoldfastError, _ours)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, _query)
 
 
@@ -137,7 +148,7 @@ async def _ours(_request: Request, error: Exception) -> Response:
     return problem(error)
 
 
-async def _http(request: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception, routes: Sequence[BaseRoute]) -> Response:
     """Starlette's own: no such path, no such method."""
     if not isinstance(error, HTTPException):
         raise error
@@ -148,17 +159,17 @@ async def _http(request: Request, error: Exception) -> Response:
         )
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["allow"] = ", ".join(_allowed(request))
+        headers = {"allow": ", ".join(_allowed(request, routes))}
     detail = f"{request.method} {request.url.path}: {status.phrase.lower()}"
     return _answer(status, status.name.lower(), detail, "", [], headers)
 
 
-def _allowed(request: Request) -> list[str]:
+def _allowed(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
     """The methods of all routes at a path; Starlette names those of the first one only."""
     methods: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods
+    for route in routes:
+        if isinstance(route, Route) and route.path_regex.match(request.url.path):
+            methods |= route.methods or set()
     return sorted(methods)
 
 

@@ -12,9 +12,9 @@ from holdfast.store.queries import CountEvents, Ping
 from holdfast.telemetry import Metrics
 
 from . import schemas
-from .bodies import no_query
 from .openapi import answers, text_answer
 from .parts import ApiParts, parts_of
+from .requests import no_query
 from .responses import ROOT, json
 
 PING_S = 2.0

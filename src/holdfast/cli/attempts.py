@@ -39,10 +39,15 @@ def cost(attempts: Sequence[View]) -> str:
     return dollars(sum(known, Decimal(0)), unknown=len(attempts) - len(known))
 
 
-def note(attempts: Sequence[View]) -> str:
-    """`attempt 1 invalid: spam > 1 · attempt 2 ok`; empty when one went through unremarkably."""
-    told = [(one["n"], verdict(one)) for one in attempts]
-    if len(told) == 1 and told[0][1] in ("ok", "running"):
+def note(attempts: Sequence[View], error: View | None = None) -> str:
+    """`attempt 1 invalid: spam > 1 · attempt 2 ok`; empty when one went through unremarkably.
+
+    Args:
+        attempts: of one step.
+        error: the step's, which is told elsewhere and not repeated.
+    """
+    told = [(one["n"], verdict(one, error)) for one in attempts]
+    if len(told) == 1 and (told[0][1] in ("ok", "running") or _is(attempts[0]["error"], error)):
         return ""
     names = {one["model"] for one in attempts}
     return " · ".join(
@@ -51,8 +56,8 @@ def note(attempts: Sequence[View]) -> str:
     )
 
 
-def verdict(attempt: View) -> str:
-    """How one attempt went."""
+def verdict(attempt: View, told: View | None = None) -> str:
+    """How one attempt went; the message of an error `told` elsewhere is left out."""
     status, validation = attempt["status"], attempt["validation"]
     if status == "succeeded":
         words = "ok"
@@ -67,7 +72,13 @@ def verdict(attempt: View) -> str:
     if status != "failed" or not error:
         return str(status)
     kind = f" ({attempt['error_class']})" if attempt["error_class"] else ""
+    if _is(error, told):
+        return f"failed{kind}"
     return f"failed{kind}: {one_line(error.get('message') or error.get('type') or '', 200)}"
+
+
+def _is(one: View | None, other: View | None) -> bool:
+    return one is not None and other is not None and one.get("message") == other.get("message")
 
 
 def _by(attempt: View) -> str:

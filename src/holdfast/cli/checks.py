@@ -152,7 +152,11 @@ async def _hub(url: str | None, settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _not_ready(client: Client) -> str:
-    return "; ".join((await client.ready())["reasons"])
+    try:
+        await client.ready()
+    except HoldfastError as error:
+        return error.message
+    return ""
 
 
 def lock_holder(home: Path) -> str | None:

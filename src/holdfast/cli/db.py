@@ -26,17 +26,18 @@ def upgrade(as_json: Json = False) -> None:
 @app.command()
 def downgrade(
     revision: Annotated[str, typer.Argument(help="Revision to go down to; `base`: none at all.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before data is lost.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Yes, lose that data.")] = False,
     as_json: Json = False,
 ) -> None:
     """Take the schema down to an earlier revision; what later tables hold is lost."""
+    if not yes:
+        raise typer.BadParameter(f"what was stored since {revision} would be lost: say --yes")
+
     from holdfast.settings import load
     from holdfast.store import migrations
 
     url = load().store_url
     before = migrations.current(url)
-    if not yes:
-        typer.confirm(f"Go from {before} down to {revision} and lose data?", abort=True, err=True)
     migrations.downgrade(url, revision)
     _moved(before, migrations.current(url), as_json=as_json)
 

@@ -79,6 +79,10 @@ async def open_client(url: str | None, *, read_only: bool = True) -> AsyncGenera
     from holdfast.app import connect
     from holdfast.telemetry import configure_logging
 
+    from .terminal import tell
+
     configure_logging("warning", form=settings.log_form)
+    if not read_only:
+        tell(f"No hub answers at {settings.url}: this command opens the store itself.", "dim")
     async with connect(settings, read_only=read_only) as client:
         yield client

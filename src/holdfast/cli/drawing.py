@@ -157,23 +157,29 @@ def decision_text(step: View) -> str:
 def _notes(step: View, children: Sequence[View]) -> list[tuple[str, str]]:
     notes: list[tuple[str, str]] = []
     if step["skip_reason"]:
-        notes.append((f"skipped: {one_line(step['skip_reason'], 300)}", "dim"))
+        notes.append((f"reason: {one_line(step['skip_reason'], 300)}", "dim"))
     if step["suspicious"]:
         # The checks' names only; what they found is told once, under the tree.
         checks = dict.fromkeys(one_line(reason).partition(":")[0] for reason in step["suspicious"])
         notes.append((f"suspicious: {', '.join(checks)}", "yellow"))
-    if worth := tries.note(step["attempts"]):
+    if worth := tries.note(step["attempts"], step["error"]):
         notes.append((worth, "yellow" if "invalid" in worth or "failed" in worth else "dim"))
     if step["error"] and not any(_same_error(step, child) for child in children):
-        phase = f"{step['error_phase']} error: " if step["error_phase"] else ""
-        notes.append((phase + error_line(step["error"]), "red"))
+        notes.append((_phase(step) + error_line(step["error"]), "red"))
     return notes
 
 
-def _same_error(step: View, child: View) -> bool:
-    # A graph's error is often its node's, handed up: it is told once, where it arose.
-    one, other = step["error"], child["error"]
-    return bool(other) and all(one.get(k) == other.get(k) for k in ("type", "message"))
+def _phase(step: View) -> str:
+    """Where it went wrong and of which class: `provider error (rate_limit): `."""
+    own = step["attempts"]
+    kind = f" ({own[-1]['error_class']})" if own and own[-1]["error_class"] else ""
+    return f"{step['error_phase']} error{kind}: " if step["error_phase"] else ""
+
+
+def _same_error(one: View, other: View) -> bool:
+    # An error is often its step's, handed up: it is told once, where it arose.
+    mine, theirs = one["error"], other["error"]
+    return bool(theirs) and mine.get("message") == theirs.get("message")
 
 
 def error_line(error: View) -> str:
@@ -189,6 +195,9 @@ def error_line(error: View) -> str:
 
 def _error_text(view: View) -> str:
     status = view["status"].replace("_", " ")
+    for step in reversed(view["steps"]):
+        if _same_error(view, step):
+            return f"{status}: {one_line(step['operation'])} failed, see above"
     return f"{status}: {error_line(view['error'])}"
 
 
@@ -300,7 +309,7 @@ def _fit(text: str, size: int, to_the_right: bool = False) -> str:
 
 
 def _wrapped(note: Note, width: int) -> list[Text]:
-    room = max(width - cell_len(note.guide), 20)
+    room = max(width - max(cell_len(note.guide), cell_len(note.below)), 20)
     pieces = Text(note.text).wrap(Console(width=room), room)
     lines: list[Text] = []
     for piece in pieces:

@@ -74,11 +74,10 @@ class Bar:
 
 
 def refusal(error: dict[str, Any]) -> str:
-    """Why a line was refused: the message and what to do, or each wrong field."""
-    if error.get("hint") or not error.get("fields"):
-        hint = f" ({one_line(error['hint'])})" if error.get("hint") else ""
-        return one_line(error["message"]) + hint
-    return "; ".join(field_line(field) for field in error["fields"])
+    """Why a line was refused, field by field where it is about fields, and what to do."""
+    fields = "; ".join(field_line(field) for field in error.get("fields", []))
+    hint = f" ({one_line(error['hint'])})" if error.get("hint") else ""
+    return (fields or one_line(error["message"])) + hint
 
 
 def label(fate: Fate) -> str:

@@ -9,9 +9,9 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from .figures import MISSING, age, all_tokens, dollars, milliseconds, moment, one_line, plain
+from .figures import MISSING, age, all_tokens, dollars, milliseconds, moment, one_line
 from .terminal import style_of
-from .transcript import as_text
+from .transcript import passage
 
 View = dict[str, Any]
 
@@ -118,5 +118,7 @@ def event_sheet(view: View) -> list[Text]:
     for name, value in fields:
         if value.plain:
             lines.append(Text.assemble((f"  {name:<11}", "dim"), value))
-    data = [Text(f"    {line}") for line in plain(as_text(view["data"])).split("\n")]
-    return [*lines, Text("  data", "dim"), *data]
+    lines += passage("data", view["data"])
+    if view.get("result"):
+        lines += passage("output", view["result"]["output"])
+    return lines

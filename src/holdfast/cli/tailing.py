@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 View = dict[str, Any]
 
+_MARKS = {"succeeded": "✓", "skipped": "–", "cancelled": "–"}
+
 GOOD = frozenset({"succeeded", "partial"})
 
 
@@ -67,7 +69,7 @@ class Tail:
             case "attempt.finished":
                 return self._step(" ", data, _attempt(data), style_of(data["status"]) or "none")
             case "step.finished":
-                return self._step("✓" if data["status"] == "succeeded" else "✗", data, _step(data))
+                return self._step(_MARKS.get(data["status"], "✗"), data, _step(data))
             case "execution.finished":
                 return _end(data)
             case _:

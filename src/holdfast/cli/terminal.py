@@ -70,7 +70,8 @@ def tell(text: str, style: str = "") -> None:
 def complain(error: HoldfastError) -> None:
     """Say on standard error what is wrong, where, and what to do."""
     tell(f"error: {one_line(error.message)}", "red")
-    for field in error.fields:
+    told = len(error.fields) == 1 and str(error.fields[0].get("field")) in error.message
+    for field in () if told else error.fields:
         tell(f"  {field_line(field)}")
     if error.hint:
         tell(f"  {one_line(error.hint)}")

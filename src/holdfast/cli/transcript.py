@@ -13,12 +13,15 @@ from .terminal import style_of
 
 View = dict[str, Any]
 
+_SHORT = 20
+"""Parameters up to this many characters stand in an attempt's heading."""
+
 SCRIPTED_ANSWER = "answer (rules, not a language model)"
 
 
 def transcript(view: View) -> Iterator[Text]:
     """The execution's texts, in order of its steps."""
-    yield from _passage("input", view["input"])
+    yield from passage("input", view["input"])
     for step in view["steps"]:
         shown: list[View] = []
         for attempt in step["attempts"]:
@@ -30,9 +33,9 @@ def transcript(view: View) -> Iterator[Text]:
         if step["error"] and (trace := step["error"].get("traceback")):
             yield Text()
             yield Text(f"{one_line(step['operation'])} failed", "bold red")
-            yield from _passage("traceback", trace)
+            yield from passage("traceback", trace)
     yield Text()
-    yield from _passage("output", view["output"])
+    yield from passage("output", view["output"])
 
 
 def _heading(step: View, attempt: View) -> Text:
@@ -41,7 +44,11 @@ def _heading(step: View, attempt: View) -> Text:
     if attempt["first_token_ms"] is not None:
         facts.append(f"first token {milliseconds(attempt['first_token_ms'])}")
     facts.append(dollars(attempt["cost_usd"]))
-    facts += [f"{name}={one_line(value, 60)}" for name, value in attempt["parameters"].items()]
+    facts += [
+        f"{name}={one_line(value)}"
+        for name, value in attempt["parameters"].items()
+        if isinstance(value, int | float) or (isinstance(value, str) and len(value) <= _SHORT)
+    ]
     if attempt["finish_reason"]:
         facts.append(f"finish {one_line(attempt['finish_reason'])}")
     if attempt["request_id"]:
@@ -87,18 +94,19 @@ def _answer(attempt: View) -> Iterator[Text]:
     if isinstance(raw, dict) and "content" in raw:
         yield from _message(name, cast("View", raw))
     else:
-        yield from _passage(name, raw)
+        yield from passage(name, raw)
 
 
 def _message(name: str, message: View) -> Iterator[Text]:
     calls: list[Any] = message.get("tool_calls") or []
     if message.get("content") or not calls:
-        yield from _passage(name, message.get("content"))
+        yield from passage(name, message.get("content"))
     for call in calls:
-        yield from _passage(f"{name}: tool call", call)
+        yield from passage(f"{name}: tool call", call)
 
 
-def _passage(name: str, value: Any) -> Iterator[Text]:
+def passage(name: str, value: Any) -> Iterator[Text]:
+    """A text or JSON value, indented under its name."""
     yield Text(f"  {one_line(name)}", "cyan")
     for line in plain(as_text(value)).split("\n"):
         yield Text(f"    {line}".rstrip())

@@ -51,6 +51,8 @@ def greet(parts: Parts, url: str) -> None:
     """Say where the hub answers, what it has loaded and what to try first."""
     from rich.text import Text
 
+    from holdfast.settings import load
+
     from .figures import one_line
     from .terminal import console
 
@@ -66,13 +68,20 @@ def greet(parts: Parts, url: str) -> None:
         out.print(Text(reason, "red"), soft_wrap=True)
     if not pipelines:
         out.print(Text("  no pipeline is loaded: name apps in HOLDFAST_APPS or --apps", "yellow"))
-    out.print(Text.assemble("Try: ", (first_command(url, pipelines), "bold")), soft_wrap=True)
+    names = {one.name for one in pipelines}
+    first = first_command(url, names, needs_url=url != load().url)
+    out.print(Text.assemble("Try: ", (first, "bold")), soft_wrap=True)
     out.print(Text("Ctrl-C stops the hub.", "dim"))
 
 
-def first_command(url: str, pipelines: list[Any]) -> str:
-    """A command that shows something, for somebody who has just started a hub."""
-    names = {one.name for one in pipelines}
-    if EXAMPLE.exists() and "support.triage" in names:
-        return f"holdfast events submit {EXAMPLE} --wait"
+def first_command(url: str, pipelines: set[str], *, needs_url: bool) -> str:
+    """A command that shows something, for somebody who has just started a hub.
+
+    Args:
+        url: the hub's.
+        pipelines: names of what is loaded.
+        needs_url: the settings in another shell would not lead there.
+    """
+    if EXAMPLE.exists() and "support.triage" in pipelines:
+        return f"holdfast events submit {EXAMPLE} --wait{f' --url {url}' if needs_url else ''}"
     return f"curl {url}/api/v1/pipelines"

@@ -295,9 +295,7 @@ class Client:
                 return
             page = await self._ask("GET", page["next"])
 
-    async def _ask(
-        self, method: str, path: str, *, extra_s: float = 0, **rest: Any
-    ) -> View:
+    async def _ask(self, method: str, path: str, *, extra_s: float = 0, **rest: Any) -> View:
         try:
             response = await self._http.request(
                 method, path, timeout=self._timeout + extra_s, **rest

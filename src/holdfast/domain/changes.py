@@ -2,17 +2,18 @@
 
 The same JSON travels over the socket, stands in the journal and feeds live views. Values
 (inputs, prompts, answers) are indexes into the execution's `Texts`; `texts` carries the entries
-that are new with this change. Times are microseconds since the epoch, durations microseconds.
+that are new with this change and `first` says where they begin, so that a change that is lost
+does not shift later ones. Times are microseconds since the epoch, durations microseconds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import orjson
 
-from .payload import Entry
+from .payload import Entry, encode
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class StepStarted:
     version: str | None
     at: int
     input: int | None = None
+    first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
 
@@ -43,6 +45,7 @@ class StepFinished:
     error: dict[str, Any] | None = None  # {"type", "message", "code"?}
     error_phase: str | None = None  # validation, provider, parsing, node
     skip_reason: str | None = None
+    first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
 
@@ -60,6 +63,7 @@ class AttemptStarted:
     system: int | None  # prompt_system
     user: int | None  # prompt_user: the newest user text
     messages: int | None  # the whole list as it was sent
+    first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
 
@@ -87,6 +91,7 @@ class AttemptFinished:
     usage: str = "unknown"  # reported by the provider, estimated, or unknown
     error: dict[str, Any] | None = None
     error_class: str | None = None  # temporary, rate_limit, permanent, budget, unknown
+    first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
 
@@ -101,6 +106,7 @@ class AttemptValidated:
     duration_us: int
     errors: list[str] = field(default_factory=list[str])
     credits: int = 0  # charged for an accepted answer
+    first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
 
@@ -114,6 +120,7 @@ class Finished:
     output: int | None = None
     error: dict[str, Any] | None = None  # {"code", "message", "type"?, "step"?}
     faults: list[str] = field(default_factory=list[str])  # where recording itself went wrong
+    first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
 
@@ -134,7 +141,11 @@ CHANGES: dict[str, type[Any]] = {
 
 def write_change(change: Change) -> bytes:
     """One JSON object: the fields and `k`, the kind."""
-    return b'{"k":"' + change.k.encode() + b'",' + orjson.dumps(change)[1:]
+    try:
+        body = orjson.dumps(change)
+    except TypeError:  # a lone surrogate in an error's message, a parameter of no JSON type
+        body = encode(change)
+    return b'{"k":"' + change.k.encode() + b'",' + body[1:]
 
 
 def read_change(raw: bytes) -> Change:
@@ -154,6 +165,10 @@ def change_from(body: dict[str, Any]) -> Change:
         ValueError: not a known kind of change or not its fields.
     """
     try:
-        return CHANGES[body.pop("k")](**body)
-    except (KeyError, TypeError) as error:
+        change: Change = CHANGES[body.pop("k")](**body)
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a change: {error}") from error
+    texts: Any = change.texts
+    if type(texts) is not list or not all(type(e) is list and e for e in cast("Any", texts)):
+        raise ValueError("not a change: texts that are no entries")
+    return change

@@ -19,7 +19,10 @@ readable.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 import orjson
@@ -35,6 +38,15 @@ INLINE_BYTES = 48
 EVENT_ENTRY: Entry = ["e"]
 
 
+MAX_NESTING = 200
+"""Levels of one kept value: a reader's JSON nests it a little deeper, and writers stop at 254."""
+
+MAX_REPR_CHARS = 2000
+
+LOST_ENTRY: Entry = ["v", {"lost": "this text did not reach the record"}]
+"""Stands where an entry was lost on its way, so that the indexes after it still hold."""
+
+
 def jsonable(value: Any) -> Any:
     """Fallback for what JSON has no form for; the result says what it was.
 
@@ -44,7 +56,10 @@ def jsonable(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         try:
-            return dump(mode="json")
+            dumped = dump(mode="json")
+            return (
+                _described(dumped, MAX_NESTING, frozenset()) if _has_non_finite(dumped) else dumped
+            )
         except Exception:  # noqa: BLE001 - a model that cannot dump itself is shown as it prints
             return _repr(value)
     if isinstance(value, set | frozenset | tuple):
@@ -52,18 +67,32 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, bytes | bytearray):
         return {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
     if isinstance(value, BaseException):
-        return {"type": type(value).__name__, "message": str(value)}
+        return {"type": type(value).__name__, "message": message_of(value)}
     if isinstance(value, Mapping):
         return {str(k): v for k, v in cast("Mapping[Any, Any]", value).items()}
     return _repr(value)
 
 
+def message_of(error: BaseException) -> str:
+    """What an error says, even if it cannot say it."""
+    try:
+        return printable(str(error))
+    except Exception as broken:  # noqa: BLE001 - even a broken __str__ must not end a run
+        return f"<no message: {type(broken).__name__}>"
+
+
+def printable(text: str) -> str:
+    """The text with lone surrogates, which UTF-8 has no form for, as visible escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _repr(value: Any) -> dict[str, str]:
     try:
-        text = repr(value)
+        text = printable(repr(value))
     except Exception as error:  # noqa: BLE001 - even a broken __repr__ must not end a run
         text = f"<no repr: {type(error).__name__}>"
-    return {"repr": text[:2000], "type": f"{type(value).__module__}.{type(value).__qualname__}"}
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return {"repr": text[:MAX_REPR_CHARS], "type": kind}
 
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS
@@ -72,22 +101,115 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS
 def encode(value: Any) -> bytes:
     """JSON bytes of any value; what JSON cannot express is replaced by a description of it."""
     try:
-        return orjson.dumps(value, default=jsonable, option=_OPTIONS)
+        body = orjson.dumps(value, default=jsonable, option=_OPTIONS)
     except TypeError:
-        # Too deep, an integer beyond 64 bits, a lone surrogate: keep what it looks like.
-        return orjson.dumps(_repr_safe(value))
+        # Too deep or circular, an integer beyond 64 bits, a lone surrogate, a key of another kind.
+        return _encode_in_parts(value)
+    # The writer makes null of NaN and infinities, and goes deeper than its readers' writers.
+    if b"null" in body and value is not None and _has_non_finite(value):
+        return _encode_in_parts(value)
+    if body.count(b"[") + body.count(b"{") > MAX_NESTING and _too_deep(orjson.loads(body)):
+        return _encode_in_parts(value)
+    return body
 
 
-def _repr_safe(value: Any) -> dict[str, str]:
-    described = _repr(value)
-    described["repr"] = described["repr"].encode("utf-8", "backslashreplace").decode("utf-8")
-    return described
+def _encode_in_parts(value: Any) -> bytes:
+    """Like `encode`, but only the parts that JSON cannot express are replaced."""
+    return orjson.dumps(_described(value, MAX_NESTING, frozenset()))
+
+
+def _described(value: Any, room: int, above: frozenset[int]) -> Any:
+    """A copy with a description in place of what JSON has no form for.
+
+    Args:
+        value: anything.
+        room: levels it may still have.
+        above: ids of the containers it is in, to find circles.
+    """
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return printable(value)
+        case int():
+            return int(value) if -(2**63) <= value < 2**64 else _repr(value)
+        case float():
+            return float(value) if math.isfinite(value) else _repr(value)
+        case _ if room <= 0 or id(value) in above:
+            return _repr(value)
+        case dict():
+            given = cast("dict[Any, Any]", value)
+            return _described_object(given, room, above | {id(given)})
+        case list() | tuple() | set() | frozenset():
+            items = cast("Sequence[Any]", value)
+            inside = above | {id(items)}
+            return [_described(item, room - 1, inside) for item in items]
+        case _:
+            return _described_other(value, room, above)
+
+
+def _described_object(value: Mapping[Any, Any], room: int, above: frozenset[int]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for key, member in list(value.items()):
+        name = printable(str.__str__(key)) if isinstance(key, str) else _repr(key)["repr"]
+        while name in members:  # 1 and "1"
+            name += "'"
+        members[name] = _described(member, room - 1, above)
+    return members
+
+
+def _described_other(value: Any, room: int, above: frozenset[int]) -> Any:
+    inside = above | {id(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return _described(_members(value), room, inside)
+    try:
+        simpler = jsonable(value)
+    except Exception:  # noqa: BLE001 - an object that fails whatever it is asked
+        return _repr(value)
+    if isinstance(simpler, dict) and simpler.keys() == {"repr", "type"}:
+        try:  # a date, an identifier: the writer has a form for it
+            return orjson.Fragment(orjson.dumps(value))
+        except TypeError:
+            return cast("Any", simpler)
+    return _described(simpler, room, inside)
+
+
+def _members(value: Any) -> dict[str, Any]:
+    return {one.name: getattr(value, one.name, None) for one in fields(value)}
+
+
+def _inside(node: Any) -> Iterable[Any]:
+    if isinstance(node, dict):
+        return cast("dict[Any, Any]", node).values()
+    if is_dataclass(node) and not isinstance(node, type):
+        return _members(node).values()
+    return cast("Sequence[Any]", node) if isinstance(node, list | tuple) else ()
+
+
+def _has_non_finite(value: Any) -> bool:
+    level: list[Any] = [value]
+    while level:  # ends: the writer found no circle
+        if any(isinstance(one, float) and not math.isfinite(one) for one in level):
+            return True
+        level = [child for one in level for child in _inside(one)]
+    return False
+
+
+def _too_deep(decoded: Any) -> bool:
+    """Whether it has more than `MAX_NESTING` levels."""
+    level: list[Any] = [decoded]
+    for _ in range(MAX_NESTING):
+        children = (one for node in level for one in _inside(node))
+        level = [one for one in children if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 class Texts:
-    """The growing pool of one execution, on the side that runs it."""
+    """The growing pool of one execution, on the side that runs it; for any thread."""
 
-    __slots__ = ("_entries", "_index", "_lists", "_taken")
+    __slots__ = ("_entries", "_index", "_lists", "_lock", "_taken")
 
     def __init__(self, *event_forms: bytes) -> None:
         """Start a pool whose index 0 stands for the event's data.
@@ -99,6 +221,7 @@ class Texts:
         self._entries: list[bytes] = []
         self._lists: list[tuple[int, list[int]]] = []  # lists that later ones may extend
         self._taken = 0
+        self._lock = threading.Lock()
         for form in event_forms:
             self._index[b"v" + form] = 0
         self._entries.append(orjson.dumps(EVENT_ENTRY))
@@ -108,20 +231,19 @@ class Texts:
 
     def add(self, value: Any, depth: int = SPLIT_DEPTH) -> int:
         """Keep `value` and return its index; a value seen before gets the index it had."""
-        if depth and isinstance(value, dict):
-            return self._add_object(cast("dict[Any, Any]", value), depth)
-        if depth and isinstance(value, list | tuple) and value:
-            items = [self.add(item, depth - 1) for item in cast("Sequence[Any]", value)]
-            return self._keep(b'["l",' + orjson.dumps(items) + b"]")
-        return self._add_plain(encode(value))
+        with self._lock:
+            return self._add(value, depth)
 
     def add_shared(self, text: str) -> int:
         """Keep a text that many executions share (a system prompt, a tool's schema)."""
-        return self._keep(b'["s",' + encode(text) + b"]")
+        with self._lock:
+            return self._keep(b'["s",' + encode(text) + b"]")
 
     def add_object(self, plain: Mapping[str, Any], pointed: Mapping[str, int]) -> int:
         """Keep an object some of whose members were kept before and are given by index."""
-        return self._keep(encode(["d", {**plain, **pointed}, list(pointed)]))
+        members = {key: orjson.Fragment(encode(value)) for key, value in plain.items()}
+        with self._lock:
+            return self._keep(orjson.dumps(["d", {**members, **pointed}, list(pointed)]))
 
     def add_growing_list(self, items: list[int]) -> int:
         """Keep a list of indexes as what it adds to an earlier one it begins with.
@@ -129,34 +251,48 @@ class Texts:
         A model call's messages are the previous call's plus a few: kept so, a conversation of n
         turns costs n entries and not n squared.
         """
-        best: tuple[int, list[int]] | None = None
-        for index, known in reversed(self._lists):
-            if (best is None or len(known) > len(best[1])) and items[: len(known)] == known:
-                best = (index, known)
-        if best is not None and len(best[1]) == len(items):
-            return best[0]
-        if best is not None and len(best[1]) > 1:
-            index = self._keep(encode(["p", best[0], items[len(best[1]) :]]))
-        else:
-            index = self._keep(encode(["l", items]))
-        self._lists.append((index, items))
-        return index
+        with self._lock:
+            best: tuple[int, list[int]] | None = None
+            for index, known in reversed(self._lists):
+                if (best is None or len(known) > len(best[1])) and items[: len(known)] == known:
+                    best = (index, known)
+            if best is not None and len(best[1]) == len(items):
+                return best[0]
+            if best is not None and len(best[1]) > 1:
+                index = self._keep(orjson.dumps(["p", best[0], items[len(best[1]) :]]))
+            else:
+                index = self._keep(orjson.dumps(["l", items]))
+            self._lists.append((index, items))
+            return index
 
-    def take_new(self) -> list[orjson.Fragment]:
-        """The entries added since the last call, ready to be placed in a larger JSON value."""
-        if self._taken == len(self._entries):
-            return []
-        new = [orjson.Fragment(entry) for entry in self._entries[self._taken :]]
-        self._taken = len(self._entries)
-        return new
+    def take_new(self) -> tuple[int, list[orjson.Fragment]]:
+        """The entries added since the last call, ready to be placed in a larger JSON value.
+
+        Returns:
+            The index of the first of them, and the entries.
+        """
+        with self._lock:
+            first = self._taken
+            new = [orjson.Fragment(entry) for entry in self._entries[first:]]
+            self._taken = len(self._entries)
+            return first, new
+
+    def _add(self, value: Any, depth: int) -> int:
+        if depth and isinstance(value, dict):
+            return self._add_object(cast("dict[Any, Any]", value), depth)
+        if depth and isinstance(value, list | tuple) and value:
+            items = [self._add(item, depth - 1) for item in cast("Sequence[Any]", value)]
+            return self._keep(b'["l",' + orjson.dumps(items) + b"]")
+        return self._add_plain(encode(value))
 
     def _add_object(self, value: dict[Any, Any], depth: int) -> int:
+        if not all(type(key) is str for key in value):
+            return self._add_plain(_encode_in_parts(value))
         members: dict[str, int | orjson.Fragment] = {}
         pointed: list[str] = []
-        for key, member in value.items():
-            name = str(key)
+        for name, member in value.items():
             if isinstance(member, dict | list | tuple) and member and depth > 1:
-                members[name] = self.add(member, depth - 1)
+                members[name] = self._add(member, depth - 1)
                 pointed.append(name)
                 continue
             body = encode(member)
@@ -165,7 +301,10 @@ class Texts:
             else:
                 members[name] = self._add_plain(body)
                 pointed.append(name)
-        return self._keep(encode(["d", members, pointed]))
+        try:
+            return self._keep(orjson.dumps(["d", members, pointed]))
+        except TypeError:  # a lone surrogate in a key
+            return self._add_plain(_encode_in_parts(value))
 
     def _add_plain(self, body: bytes) -> int:
         index = self._index.get(b"v" + body)
@@ -227,7 +366,7 @@ class Payload:
             case ["l", items]:
                 return [self.get(i) for i in items]
             case ["p", base, items]:
-                return [*self.get(base), *(self.get(i) for i in items)]
+                return [*self._beginning(base), *(self.get(i) for i in items)]
             case ["e"]:
                 return self._event_data
             case ["b", digest]:
@@ -236,6 +375,17 @@ class Payload:
                 return self._blobs(digest)
             case _:
                 raise LookupError(f"unknown payload entry {entry[:1]!r}")
+
+    def _beginning(self, base: int) -> Any:
+        """The list another one goes on from; a long conversation is a long chain of these."""
+        chain: list[int] = []
+        while base not in self._known and self._entries[base][0] == "p":
+            chain.append(base)
+            base = self._entries[base][1]
+        found = self.get(base)
+        for index in reversed(chain):
+            found = self.get(index)
+        return found
 
 
 def text_hash(text: str) -> str:

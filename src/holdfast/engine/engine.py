@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -29,6 +29,12 @@ log = logger("engine")
 
 CANCEL_GRACE_S = 2.0
 """How long a cancelled run may take to stop before its code is called abandoned."""
+
+CANCELLED_ITSELF = {
+    "code": "step_failed",
+    "type": "CancelledError",
+    "message": "a step was cancelled by its own code; nobody had asked to cancel the execution",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +128,8 @@ class Engine:
         await self._idle.wait()
 
     def _stop(self, x: _Running, outcome: Outcome) -> None:
-        if x.stopped is not None or x.task is None:
-            return
+        if x.stopped is not None or x.task is None or x.task.done():
+            return  # what has ended cannot be stopped: its own outcome stands
         x.stopped = outcome
         x.task.cancel()
         # Code that swallows the cancellation must not hold the outcome back.
@@ -136,7 +142,7 @@ class Engine:
             abandoned = self._threads.active(x.spec.execution_id) > 0
             self._end(x, x.stopped, abandoned=abandoned)
         elif task.cancelled():
-            self._end(x, Outcome(ExecutionStatus.CANCELLED))
+            self._end(x, Outcome(ExecutionStatus.FAILED, error=CANCELLED_ITSELF))
         else:
             self._end(x, task.result())
 
@@ -164,7 +170,9 @@ class Engine:
             event = declaration.validate(orjson.loads(x.spec.data))
             x.collector.texts = Texts(*_event_forms(event, x.spec.data))
             return await self._run_graph(x, declaration, event)
-        except Exception as error:  # user code may raise anything; it is recorded
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # user code may raise anything; it is recorded
             if not isinstance(error, HoldfastError):
                 log.debug("execution.failed", execution_id=x.spec.execution_id, exc_info=error)
             return Outcome(ExecutionStatus.FAILED, error=_error_of(error))
@@ -185,8 +193,7 @@ class Engine:
         }
         with running(context):
             final: Any = await declaration.graph().ainvoke(declaration.initial(event), config)
-        interrupts: Any = final.get("__interrupt__") if isinstance(final, dict) else None
-        if interrupts:
+        if interrupts := _interrupts_in(final):
             return _interrupted(interrupts)
         output = declaration.result(final)
         failures = declaration.failures(final)
@@ -205,6 +212,10 @@ def _timed_out(spec: RunSpec) -> Outcome:
     return Outcome(
         ExecutionStatus.TIMED_OUT, error={"code": "deadline_exceeded", "message": message}
     )
+
+
+def _interrupts_in(final: object) -> Any:
+    return cast("dict[str, Any]", final).get("__interrupt__") if isinstance(final, dict) else None
 
 
 def _interrupted(interrupts: Any) -> Outcome:

@@ -41,7 +41,11 @@ class ExecutionThreads(ThreadPoolExecutor):
                 self._count(execution, -1)
 
         self._count(execution, 1)
-        future: Future[Any] = super().submit(counted)
+        try:
+            future: Future[Any] = super().submit(counted)
+        except RuntimeError:  # shut down
+            self._count(execution, -1)
+            raise
         # A future cancelled before a thread took it never runs `counted`.
         future.add_done_callback(lambda f: self._count(execution, -1) if f.cancelled() else None)
         return future

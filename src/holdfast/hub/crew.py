@@ -37,6 +37,7 @@ class Crew:
         self._metrics = metrics
         self._numbers = count(1)
         self._failed_starts = 0
+        self._solo_to_come = 0
         self._closing = False
         self._starts: set[asyncio.Task[None]] = set()
         self._burials: set[asyncio.Task[None]] = set()
@@ -48,6 +49,12 @@ class Crew:
     def ready(self) -> bool:
         """Whether somebody takes work."""
         return any(worker.state is WorkerState.READY for worker in self.workers)
+
+    @property
+    def idle_solo(self) -> int:
+        """Extra workers without work, those included that are yet to be started again."""
+        idle = sum(1 for worker in self.workers if worker.solo and not worker.in_flight)
+        return idle + self._solo_to_come
 
     async def start(self) -> None:
         """Start all workers; they report ready on their own."""
@@ -79,6 +86,7 @@ class Crew:
                 log.error("hub.runners_given_up", starts=self._failed_starts)
                 return
             pause = BACKOFF_S[self._failed_starts]
+        self._solo_to_come += worker.solo
         self._run(self._start_after(pause, solo=worker.solo), self._starts)
 
     def hire_solo(self) -> None:
@@ -104,6 +112,7 @@ class Crew:
     async def _start_after(self, pause: float, *, solo: bool) -> None:
         if pause:
             await asyncio.sleep(pause)
+        self._solo_to_come -= solo
         await self._start(self._add(solo=solo))
 
     def _add(self, *, solo: bool = False) -> Worker:

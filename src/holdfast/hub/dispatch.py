@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from holdfast.bus import Notice
-from holdfast.bus.base import QUEUED
+from holdfast.bus.base import CANCEL, QUEUED
 from holdfast.domain.events import Claimed
 from holdfast.domain.ids import MICROS
 from holdfast.domain.status import MAX_CRASHES
@@ -78,7 +78,7 @@ class Dispatcher:
         """Take back an execution that no worker has yet; False when one has, or will have.
 
         A cancel may arrive between the commit of a claim and the moment the loop hears of it:
-        such an execution is cancelled as soon as it is handed over.
+        it is asked for again once the claim is known.
         """
         waiting = deque(one for one in self._suspects if one.execution_id != execution_id)
         withdrawn = len(waiting) < len(self._suspects)
@@ -145,7 +145,9 @@ class Dispatcher:
                 self._begin(one)
         finally:
             self._claiming = False
-            self._cancelled_early.clear()
+            early, self._cancelled_early = self._cancelled_early, set()
+            for execution_id in early:  # whoever has it now can be told
+                self._kit.bus.publish(Notice(CANCEL, execution_id=execution_id))
         self._kit.metrics.add("holdfast_claims_total", len(claimed))
         return claimed
 
@@ -178,7 +180,7 @@ class Dispatcher:
 
     def _hire_for_suspects(self) -> None:
         """Keep as many extra workers coming as there are suspects, up to the limit."""
-        idle = sum(1 for one in self._crew.workers if one.solo and not one.in_flight)
+        idle = self._crew.idle_solo
         busy = sum(1 for one in self._crew.workers if one.solo and one.in_flight)
         for _ in range(min(len(self._suspects) - idle, MAX_SOLO - idle - busy)):
             self._crew.hire_solo()
@@ -199,5 +201,3 @@ class Dispatcher:
                 traceparent=claimed.traceparent,
             )
         )
-        if claimed.execution_id in self._cancelled_early:
-            worker.cancel(claimed.execution_id)

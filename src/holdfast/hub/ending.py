@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict, replace
 
 from holdfast.bus import Notice
 from holdfast.bus.base import ENDED, QUEUED
-from holdfast.domain.status import EVENT_ENDS, EventStatus
-from holdfast.errors import StoreError
+from holdfast.domain.executions import Record
+from holdfast.domain.status import EVENT_ENDS, EventStatus, ExecutionStatus
+from holdfast.errors import HoldfastError, StoreError, StoreRefused
 from holdfast.journal import Running
 from holdfast.operations.kit import Kit
-from holdfast.store.commands import Finish
+from holdfast.store.commands import Finish, Finished
 from holdfast.telemetry import logger
 
 log = logger("hub")
@@ -30,6 +32,9 @@ class Endings:
         self._tasks: set[asyncio.Task[None]] = set()
         kit.metrics.describe("holdfast_executions_total", "counter", "Executions that ended.")
         kit.metrics.describe("holdfast_events_ended_total", "counter", "Events that came to rest.")
+        kit.metrics.describe(
+            "holdfast_records_refused_total", "counter", "Records set aside as files."
+        )
         kit.metrics.describe("holdfast_superseded_total", "counter", "Records that came too late.")
 
     def store(self, running: Running, *, counts_as_crash: bool = True) -> None:
@@ -41,17 +46,13 @@ class Endings:
     async def store_now(self, running: Running, *, counts_as_crash: bool = True) -> None:
         """Store a finished execution; returns when it is committed."""
         record = running.record(counts_as_crash=counts_as_crash)
-        tries = 0
-        while True:
-            try:
-                finished = await self._kit.store.write(Finish(record))
-                break
-            except StoreError as error:
-                pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
-                log.error("hub.store_away", execution_id=running.id, error=str(error), pause=pause)
-                tries += 1
-                await asyncio.sleep(pause)
+        try:
+            finished = await self._write(record)
+        except HoldfastError as error:
+            finished = await self._write_refused(record, error)
         self._kit.journal.settle(running.id)
+        if finished is None:
+            return
         name = record.execution.name
         metrics = self._kit.metrics
         metrics.add("holdfast_executions_total", pipeline=name, status=record.execution.status)
@@ -68,7 +69,63 @@ class Endings:
         elif status is EventStatus.QUEUED:
             self._kit.bus.publish(Notice(QUEUED, event_id=running.event_id))
 
-    async def drain(self) -> None:
-        """Wait until all that was begun is stored."""
-        while self._tasks:
+    async def _write(self, record: Record) -> Finished:
+        """Write a record, again and again while the database is away.
+
+        Raises:
+            HoldfastError: the database takes everything but this record.
+        """
+        tries = 0
+        while True:
+            try:
+                return await self._kit.store.write(Finish(record))
+            except StoreRefused:
+                raise
+            except StoreError as error:
+                pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
+                log.error(
+                    "hub.store_away",
+                    execution_id=record.execution.id,
+                    error=str(error),
+                    pause=pause,
+                )
+                tries += 1
+                await asyncio.sleep(pause)
+
+    async def _write_refused(self, record: Record, error: HoldfastError) -> Finished | None:
+        """Keep a record the database will never take as a file, and end its event visibly.
+
+        Returns:
+            None when not even the bare outcome could be stored: its event is not in this
+            database, or was ended by other hands.
+        """
+        run = record.execution
+        kept = self._kit.journal.set_aside(run.id, asdict(record))
+        self._kit.metrics.add("holdfast_records_refused_total")
+        log.error("hub.record_refused", execution_id=run.id, error=str(error), kept=kept)
+        told = {"code": "record_refused", "message": str(error), "kept": kept}
+        bare = replace(
+            run, status=ExecutionStatus.FAILED, input=None, output=None, error=told, flags={}
+        )
+        try:
+            return await self._write(
+                replace(record, execution=bare, steps=(), attempts=(), entries=(), blobs=())
+            )
+        except HoldfastError as again:
+            log.error("hub.outcome_refused", execution_id=run.id, error=str(again))
+            return None
+
+    async def drain(self, grace_s: float) -> None:
+        """Wait until all that was begun is stored, but not for a database that stays away.
+
+        What is not stored by then waits in the journal for the next boot.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_s
+        while self._tasks and (left := until - loop.time()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=left)
+        if self._tasks:
+            log.error("hub.records_left_in_journal", records=len(self._tasks))
+            for task in self._tasks:
+                task.cancel()
             await asyncio.wait(set(self._tasks))

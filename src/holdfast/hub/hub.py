@@ -56,7 +56,7 @@ class Hub:
         )
         self._dispatcher = Dispatcher(kit, self.crew, default_deadline_s=options.default_deadline_s)
         self._leases = LeaseKeeper(kit, self._cancel)
-        self._was_ready: set[str] = set()
+        self._was_ready: set[Worker] = set()
         self._closing = False
         self._ready = asyncio.Event()
         self._stop_listening = kit.bus.listen(CANCEL, self._cancel_asked)
@@ -83,13 +83,13 @@ class Hub:
         for running in self.kit.journal.all():
             if running.finished is None:  # claimed, but no worker ever had it
                 self._crash(running.id, "the hub stopped before it could start", counts=False)
-        await self._endings.drain()
+        await self._endings.drain(self._options.stop_grace_s)
 
     # -- Employer --------------------------------------------------------------------------
 
     def on_ready(self, worker: Worker) -> None:
         """See `Employer`."""
-        self._was_ready.add(worker.name)
+        self._was_ready.add(worker)
         self.crew.became_ready()
         self._ready.set()
         self._dispatcher.crew_changed()
@@ -120,8 +120,8 @@ class Hub:
         for execution_id in lost:
             self._crash(execution_id, reason, counts=not self._closing)
         died = reason != "stopped"
-        self.crew.is_gone(worker, was_ready=worker.name in self._was_ready, died=died)
-        self._was_ready.discard(worker.name)
+        self.crew.is_gone(worker, was_ready=worker in self._was_ready, died=died)
+        self._was_ready.discard(worker)
         self._dispatcher.crew_changed()
 
     async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ class LocalWorker(Worker):
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._threads = ExecutionThreads(slots)
+        self._changes: deque[tuple[str, bytes]] = deque()
         self._engine = Engine(
             registry=registry,
             models=Models(models),
@@ -73,10 +75,16 @@ class LocalWorker(Worker):
 
     def change(self, execution_id: str, raw: bytes) -> None:
         """`RecordSink`: pass a change on, from whatever thread."""
+        self._changes.append((execution_id, raw))
         if threading.get_ident() == self._loop_thread:
-            self._employer.on_change(self, execution_id, raw)
+            self._pass_on()
         else:
-            self._loop.call_soon_threadsafe(self._employer.on_change, self, execution_id, raw)
+            self._loop.call_soon_threadsafe(self._pass_on)
+
+    def _pass_on(self) -> None:
+        # In the order they were made: one from a thread must not come after the loop's next.
+        while self._changes:
+            self._employer.on_change(self, *self._changes.popleft())
 
     def tokens(self, execution_id: str, step: int, text: str) -> None:
         """`RecordSink`: pass streamed text on, from whatever thread."""
@@ -95,6 +103,7 @@ class LocalWorker(Worker):
         return await self._employer.ask(execution_id, "events.submit", args)
 
     def _on_end(self, execution_id: str) -> None:
+        self._pass_on()
         self.in_flight.discard(execution_id)
         self._employer.on_ended(self, execution_id)
         self._leave_when_idle()

@@ -56,7 +56,7 @@ class ProcessWorker(Worker):
         self._process: asyncio.subprocess.Process | None = None
         self._wire = Wire(self._on_message, self._on_closed)
         self._gone = asyncio.Event()
-        self._pong_at = 0.0
+        self._unanswered = 0  # pings
         self._pinging: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,10 +73,13 @@ class ProcessWorker(Worker):
                 env=dict(self._options.environment),
                 stdin=asyncio.subprocess.DEVNULL,
             )
+        except BaseException:  # not even the stop of the hub may leave it open
+            ours.close()
+            raise
         finally:
             theirs.close()
         self.pid = self._process.pid
-        ours.setblocking(False)
+        ours.settimeout(0)
         loop = asyncio.get_running_loop()
         await loop.create_unix_connection(lambda: self._wire, sock=ours)
         hello = {
@@ -88,7 +91,6 @@ class ProcessWorker(Worker):
             "log_form": self._options.log_form,
         }
         self._wire.send(Kind.HELLO, orjson.dumps(hello))
-        self._pong_at = loop.time()
         self._pinging = asyncio.create_task(self._ping())
 
     def run(self, spec: RunSpec) -> None:
@@ -129,9 +131,10 @@ class ProcessWorker(Worker):
             case Kind.ASK:
                 self._spawn(self._answer(orjson.loads(body)))
             case Kind.PONG:
-                self._pong_at = asyncio.get_running_loop().time()
+                self._unanswered = 0
             case Kind.READY:
                 if self.state is WorkerState.STARTING:
+                    self._unanswered = 0  # it may have loaded its apps for long
                     self.state = WorkerState.READY
                     self._employer.on_ready(self)
             case Kind.ABANDONED:
@@ -179,11 +182,13 @@ class ProcessWorker(Worker):
         self._wire.send(Kind.ANSWER, orjson.dumps(answer))
 
     async def _ping(self) -> None:
-        loop = asyncio.get_running_loop()
+        # Pings are counted and not seconds: a hub that stood still must not blame its runners.
         while True:
             self._wire.send(Kind.PING, b"")
+            self._unanswered += 1
             await asyncio.sleep(PING_EVERY_S)
-            if self.state is WorkerState.READY and loop.time() - self._pong_at > SILENT_FOR_S:
+            silent = self._unanswered * PING_EVERY_S >= SILENT_FOR_S
+            if silent and self.state is not WorkerState.STARTING:
                 log.error("runner.silent", worker=self.name, pid=self.pid, seconds=SILENT_FOR_S)
                 self._spawn(self.kill())
                 return

@@ -8,6 +8,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ log = logger("journal")
 
 ENTRY: Final = struct.Struct(">II")
 """Length and CRC-32 of the JSON that follows."""
+
+SET_ASIDE: Final = "set-aside"
+"""Folder beside the boots' for what could not be taken in."""
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """A segment that has grown to this is closed and a new one begun."""
@@ -36,6 +40,7 @@ class Folder:
         if self._lock is None:
             raise RuntimeError(f"journal folder {self.path} of a new boot is locked")
         self._number = 0
+        self._oldest = 1
         self._fd = -1
         self._size = 0
         self._first: dict[str, int] = {}  # execution to the segment it began in
@@ -51,6 +56,9 @@ class Folder:
         Raises:
             OSError: the disk is full or gone.
         """
+        if self._size >= SEGMENT_BYTES:
+            with suppress(OSError):  # the old segment goes on until there is room for a new one
+                self._open_segment()
         entry = ENTRY.pack(len(body), zlib.crc32(body)) + body
         written = os.write(self._fd, entry)
         if written != len(entry):
@@ -59,8 +67,6 @@ class Folder:
             os.lseek(self._fd, 0, os.SEEK_END)
             raise OSError(f"journal took {written} of {len(entry)} bytes")
         self._size += written
-        if self._size >= SEGMENT_BYTES:
-            self._open_segment()
 
     def settle(self, execution_id: str) -> None:
         """An execution is stored: segments nobody needs any more are removed."""
@@ -80,13 +86,13 @@ class Folder:
             self._lock = None
 
     def _open_segment(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        fd = os.open(self.path / _name(self._number + 1), flags, 0o600)
+        # Only now: a number that is closed may be another file's before the next write.
         if self._fd >= 0:
             os.close(self._fd)
-        else:
-            self._oldest = 1
+        self._fd = fd
         self._number += 1
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(self.path / _name(self._number), flags, 0o600)
         self._size = 0
 
 
@@ -106,7 +112,8 @@ class Orphan:
             while len(data) - at >= ENTRY.size:
                 length, checksum = ENTRY.unpack_from(data, at)
                 body = data[at + ENTRY.size : at + ENTRY.size + length]
-                if len(body) < length or zlib.crc32(body) != checksum:
+                # No entry is empty, but a stretch of zeros would look like many.
+                if not length or len(body) < length or zlib.crc32(body) != checksum:
                     break
                 yield body
                 at += ENTRY.size + length
@@ -123,7 +130,7 @@ class Orphan:
         os.close(self._lock)
 
     def _set_aside(self, segment: Path, at: int, tail: bytes) -> None:
-        aside = self.path.parent / "set-aside"
+        aside = self.path.parent / SET_ASIDE
         aside.mkdir(exist_ok=True)
         kept = aside / f"{self.boot_id}-{segment.stem}-{at}.tail"
         kept.write_bytes(tail)

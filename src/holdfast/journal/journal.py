@@ -15,10 +15,11 @@ import orjson
 from holdfast.domain.changes import change_from
 from holdfast.domain.events import Claimed
 from holdfast.domain.ids import now_us
+from holdfast.domain.payload import encode
 from holdfast.domain.status import ExecutionStatus
 from holdfast.telemetry import Metrics, logger
 
-from .folder import Folder, Orphan, orphans
+from .folder import SET_ASIDE, Folder, Orphan, orphans
 from .running import Assessor, Running, Start
 
 log = logger("journal")
@@ -80,9 +81,11 @@ class Journal:
         if running is None:
             self._fault("journal.unknown_execution", execution_id=execution_id)
             return None
-        self._append(b'{"x":"' + execution_id.encode() + b'","c":' + raw + b"}")
         try:
-            running.apply(change_from(orjson.loads(raw)))
+            change = change_from(orjson.loads(raw))
+            # Only what can be read again is written down.
+            self._append(b'{"x":"' + execution_id.encode() + b'","c":' + raw + b"}")
+            running.apply(change)
         except ValueError as error:
             self._fault("journal.bad_change", execution_id=execution_id, error=str(error))
             return None
@@ -116,7 +119,10 @@ class Journal:
         if self._running.pop(execution_id, None) is None:
             return
         self._append(b'{"x":"' + execution_id.encode() + b'","settled":true}')
-        self._folder.settle(execution_id)
+        try:
+            self._folder.settle(execution_id)
+        except OSError as error:  # what stays behind only takes room
+            self._fault("journal.remove_failed", error=str(error))
         for watcher in self._watchers.get(execution_id, ()):
             watcher.ended = True
             watcher.changed.set()
@@ -139,6 +145,21 @@ class Journal:
         for orphan in orphans(self.root):
             yield orphan, self._replay(orphan)
 
+    def set_aside(self, execution_id: str, record: dict[str, Any]) -> str | None:
+        """Keep a record that the database refuses as a JSON file.
+
+        Returns:
+            Its path; None when the disk refuses it too.
+        """
+        path = self.root / SET_ASIDE / f"{execution_id}.json"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(record))
+        except OSError as error:
+            self._fault("journal.set_aside_failed", execution_id=execution_id, error=str(error))
+            return None
+        return str(path)
+
     def close(self) -> None:
         """Close the files; a folder with unsettled executions stays for the next boot."""
         self._folder.close()
@@ -146,18 +167,20 @@ class Journal:
     def _replay(self, orphan: Orphan) -> list[Running]:
         found: dict[str, Running] = {}
         for body in orphan.entries():
-            entry: dict[str, Any] = orjson.loads(body)
-            if "b" in entry:
-                start = _read_begin(entry["b"])
-                found[start.claimed.execution_id] = Running(start, self._assessor)
-            elif "settled" in entry:
-                found.pop(entry["x"], None)
-            elif (running := found.get(entry["x"])) is not None:
-                try:
-                    running.apply(change_from(entry["c"]))
-                except ValueError as error:
-                    self._fault("journal.bad_change", execution_id=entry["x"], error=str(error))
+            try:
+                self._replay_entry(found, orjson.loads(body))
+            except (KeyError, TypeError, ValueError) as error:
+                self._fault("journal.bad_entry", boot_id=orphan.boot_id, error=repr(error))
         return list(found.values())
+
+    def _replay_entry(self, found: dict[str, Running], entry: dict[str, Any]) -> None:
+        if "b" in entry:
+            start = _read_begin(entry["b"])
+            found[start.claimed.execution_id] = Running(start, self._assessor)
+        elif "settled" in entry:
+            found.pop(entry["x"], None)
+        elif (running := found.get(entry["x"])) is not None:
+            running.apply(change_from(entry["c"]))
 
     def _append(self, entry: bytes) -> None:
         try:

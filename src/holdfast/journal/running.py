@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -20,7 +20,7 @@ from holdfast.domain.changes import (
 )
 from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Attempt, Execution, Record, Step, Totals
-from holdfast.domain.payload import Entry, Payload, text_hash
+from holdfast.domain.payload import LOST_ENTRY, Entry, Payload, text_hash
 from holdfast.domain.status import ExecutionStatus, StepStatus
 from holdfast.llm.prices import Price
 from holdfast.llm.usage import Usage
@@ -85,7 +85,7 @@ class Running:
         if self.finished is not None:
             raise ValueError(f"execution {self.id} has finished; {change.k} came after")
         self.seq += 1
-        self._entries.extend(change.texts)  # type: ignore[arg-type]
+        self._place(change.first, cast("list[Entry]", change.texts))
         try:
             match change:
                 case StepStarted():
@@ -99,6 +99,7 @@ class Running:
                 case AttemptValidated():
                     self._attempt_validated(change)
                 case Finished():
+                    self._close_open(StepStatus.CANCELLED, change.at, _END_LOST)
                     self.finished = change
         except KeyError as error:
             raise ValueError(f"{change.k} speaks of unknown step or attempt {error}") from error
@@ -114,14 +115,9 @@ class Running:
         Steps under way failed with it; what they had recorded stays.
         """
         described = dict(error) if error else None
-        for fields in (*self._steps.values(), *self._attempts.values()):
-            if fields["status"] is StepStatus.RUNNING:
-                fields["status"] = StepStatus.FAILED
-                fields["error"] = described
-                fields["duration_us"] = max(0, at - fields["started_at"])
-                fields["end_seq"] = self.seq = self.seq + 1
-        self.finished = Finished(status=status, at=at, error=described)
         self.seq += 1
+        self._close_open(StepStatus.FAILED, at, described)
+        self.finished = Finished(status=status, at=at, error=described)
 
     # -- what a reader or the store wants to know ------------------------------------------
 
@@ -175,7 +171,7 @@ class Running:
         blobs: dict[str, str] = {}
         entries: list[Entry] = []
         for entry in self._entries:
-            if entry[0] == "s":
+            if entry[0] == "s" and isinstance(entry[1], str):
                 digest = text_hash(entry[1])
                 blobs[digest] = entry[1]
                 entry = ["b", digest]
@@ -192,6 +188,28 @@ class Running:
         )
 
     # -- changes ---------------------------------------------------------------------------
+
+    def _place(self, first: int, entries: list[Entry]) -> None:
+        """Put entries where they belong: one that was lost before them leaves a mark."""
+        if not entries:
+            return
+        known = self._entries
+        known.extend([LOST_ENTRY] * (first - len(known)))
+        for index, entry in enumerate(entries, first):
+            if index == len(known):
+                known.append(entry)
+            elif known[index] is LOST_ENTRY:  # and never twice
+                known[index] = entry
+
+    def _close_open(self, status: StepStatus, at: int, error: dict[str, Any] | None) -> None:
+        """End steps and attempts whose own end is not known."""
+        for fields in (*self._steps.values(), *self._attempts.values()):
+            if fields["status"] is StepStatus.RUNNING:
+                fields["status"] = status
+                fields["error"] = error
+                fields["duration_us"] = max(0, at - fields["started_at"])
+                fields["end_seq"] = self.seq
+                self.seq += 1
 
     def _step_started(self, change: StepStarted) -> None:
         self._steps[change.step] = {
@@ -318,6 +336,8 @@ class Running:
             flags["abandoned"] = True
         return flags
 
+
+_END_LOST = {"code": "end_not_recorded", "message": "how this ended did not reach the record"}
 
 _ATTEMPT_FACTS = (
     "duration_us",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
+
+import orjson
 
 from holdfast.domain.changes import (
     AttemptFinished,
@@ -21,7 +23,7 @@ from holdfast.domain.changes import (
     write_change,
 )
 from holdfast.domain.ids import now_us
-from holdfast.domain.payload import INLINE_BYTES, Texts, encode
+from holdfast.domain.payload import INLINE_BYTES, LOST_ENTRY, Texts, encode, message_of, printable
 from holdfast.domain.status import ExecutionStatus, StepStatus
 from holdfast.errors import AnswerInvalid, HoldfastError
 from holdfast.llm.failures import classify
@@ -122,7 +124,7 @@ class Collector:
                     operation=operation,
                     version=version,
                     at=self._clock(),
-                    input=None if input is None else self.texts.add(input),
+                    input=self._keep("input", input),
                 )
             )
         return step
@@ -159,7 +161,7 @@ class Collector:
                     status=status,
                     at=self._clock(),
                     duration_us=(time.perf_counter_ns() - step.began_ns) // 1000,
-                    output=None if output is None else self.texts.add(output),
+                    output=self._keep("output", output),
                     error=None if error is None else describe_error(error),
                     error_phase=phase,
                     skip_reason=step.skip_reason,
@@ -223,13 +225,14 @@ class Collector:
         if attempt is None:
             return
         step.last_attempt_failed = status is not StepStatus.SUCCEEDED
-        with self.guard("attempt.finished"):
-            if error is not None:
+        if error is not None:
+            facts["error"] = describe_error(error, with_traceback=False)
+            with self.guard("attempt.error"):
                 failure = classify(error)
-                facts["error"] = describe_error(error, with_traceback=False)
                 facts["error_class"] = failure.error_class
                 facts["http_status"] = failure.http_status
                 facts.setdefault("request_id", failure.request_id)
+        with self.guard("attempt.finished"):
             self._send(
                 AttemptFinished(
                     step=step.number,
@@ -238,7 +241,7 @@ class Collector:
                     at=self._clock(),
                     duration_us=(time.perf_counter_ns() - attempt.began_ns) // 1000,
                     first_token_us=attempt.first_token_us,
-                    answer=None if answer is None else self.texts.add(answer),
+                    answer=self._keep("answer", answer),
                     **facts,
                 )
             )
@@ -289,55 +292,92 @@ class Collector:
         left = StepStatus.ABANDONED if abandoned else StepStatus.CANCELLED
         for step in reversed(list(self._open.values())):
             self.finish_step(step, status=left)
-        body: Mapping[str, Any] = dict(error) if error else {}
-        try:
-            index = None if output is None else self.texts.add(output)
-        except Exception as fault:  # noqa: BLE001 - the outcome must reach the hub regardless
-            self._fault("output", fault)
-            index = None
-        with self._lock:
-            if self._finished:
-                return
-            change = Finished(
-                status=status,
-                at=self._clock(),
-                output=index,
-                error=dict(body) or None,
-                faults=self.faults[:MAX_FAULTS],
+        kept = self._keep("output", output)
+        with self._lock, self.guard("finished"):
+            self._send(
+                Finished(
+                    status=status,
+                    at=self._clock(),
+                    output=kept,
+                    error=dict(error) if error else None,
+                    faults=self.faults,
+                )
             )
-            self._send(change)
-            self._finished = True
+        self._finished = True
 
-    @contextmanager
-    def guard(self, where: str) -> Generator[None]:
+    def guard(self, where: str) -> Guard:
         """Keep a recorder's own fault away from the run: log it, note it on the execution."""
-        try:
-            yield
-        except Exception as fault:  # noqa: BLE001 - promise 3: recording never fails a run
-            self._fault(where, fault)
+        return Guard(self._fault, where)
 
     def _fault(self, where: str, fault: Exception) -> None:
-        self.faults.append(f"{where}: {type(fault).__name__}: {fault}"[:500])
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(f"{where}: {type(fault).__name__}: {message_of(fault)}"[:500])
         log.error("recording.fault", execution_id=self.execution_id, where=where, exc_info=fault)
+
+    def _keep(self, where: str, value: Any) -> int | None:
+        """Keep a value; one that cannot be kept costs its step nothing else."""
+        if value is None:
+            return None
+        try:
+            return self.texts.add(value)
+        except Exception as fault:  # noqa: BLE001 - promise 3: recording never fails a run
+            self._fault(where, fault)
+            return None
 
     def _send(self, change: Change) -> None:
         # One lock around both: the entries a change carries are those its indexes point to.
         with self._lock:
             if self._finished:
                 return
-            change.texts = self.texts.take_new()
-            self._sink.change(self.execution_id, write_change(change))
+            change.first, change.texts = self.texts.take_new()
+            try:
+                self._sink.change(self.execution_id, write_change(change))
+            except Exception as fault:  # the change matters more than its texts
+                if not change.texts:
+                    raise
+                self._fault(change.k, fault)
+                change.texts = [LOST_ENTRY] * len(change.texts)
+                self._sink.change(self.execution_id, write_change(change))
 
     def _parameter(self, value: Any) -> Any:
         body = encode(value)
-        return value if len(body) <= INLINE_BYTES else {"$": self.texts.add(value, 0)}
+        if len(body) > INLINE_BYTES or body.startswith(b'{"$"'):  # which would look like an index
+            return {"$": self.texts.add(value, 0)}
+        return orjson.Fragment(body)
+
+
+class Guard:
+    """Swallows what goes wrong inside it; promise 3: recording never fails a run.
+
+    A class, for one made with `contextmanager` costs four times as much and a step needs several.
+    """
+
+    __slots__ = ("_tell", "_where")
+
+    def __init__(self, tell: Callable[[str, Exception], None], where: str) -> None:
+        self._tell = tell
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        fault: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        if not isinstance(fault, Exception):
+            return False
+        self._tell(self._where, fault)
+        return True
 
 
 def describe_error(error: BaseException, *, with_traceback: bool = True) -> dict[str, Any]:
     """An error as a record keeps it: type, message, code and where it was raised."""
     described: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": (error.message if isinstance(error, HoldfastError) else str(error))[
+        "message": (error.message if isinstance(error, HoldfastError) else message_of(error))[
             :MAX_ERROR_CHARS
         ],
     }
@@ -347,7 +387,7 @@ def describe_error(error: BaseException, *, with_traceback: bool = True) -> dict
             described["hint"] = error.hint
     elif with_traceback:
         frames = traceback.format_exception(error)
-        described["traceback"] = "".join(frames)[-MAX_ERROR_CHARS:]
+        described["traceback"] = printable("".join(frames)[-MAX_ERROR_CHARS:])
     return described
 
 

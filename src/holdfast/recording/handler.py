@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -18,7 +19,7 @@ from holdfast.domain.status import StepStatus
 from holdfast.llm.usage import answer_facts, usage_of
 
 from .collector import Collector, OpenStep
-from .messages import keep_messages, message_fields
+from .messages import keep_messages, message_fields, without_secrets
 
 HIDDEN_TAG = "langsmith:hidden"
 """LangGraph marks its own plumbing (channel writes, branches' writers) with this tag."""
@@ -145,6 +146,7 @@ class RecordingHandler(BaseCallbackHandler):
             self.collector.tokens(step, token)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        output: Any = None
         with self.collector.guard("model.end"):
             step = self._steps.get(run_id)
             if step is None:
@@ -152,8 +154,8 @@ class RecordingHandler(BaseCallbackHandler):
             generation = response.generations[0][0] if response.generations else None
             if isinstance(generation, ChatGeneration):
                 message = generation.message
+                output = message_fields(message)
                 self._finish_attempt(step, message)
-                output: Any = message_fields(message)
             else:
                 output = generation.text if generation else None
                 self.collector.finish_attempt(
@@ -199,8 +201,8 @@ class RecordingHandler(BaseCallbackHandler):
             model=str(model) if model else None,
             parameters={
                 key: value
-                for key, value in asked.items()
-                if key not in _PLAIN_PARAMETERS and value is not None and "key" not in key
+                for key, value in without_secrets(asked).items()
+                if key not in _PLAIN_PARAMETERS and value is not None
             },
             system=system,
             user=user,
@@ -295,7 +297,8 @@ class RecordingHandler(BaseCallbackHandler):
                 self._hidden.discard(run_id)
                 return
             if step.ours:
-                output = _own_result(output, step.operation)
+                with self.collector.guard("step.output"):
+                    output = _own_result(output, step.operation)
             status = _status_of(error) if error is not None else None
             self.collector.finish_step(
                 step, output=output, error=None if status else error, status=status
@@ -361,8 +364,9 @@ def _own_result(output: Any, operation: str) -> Any:
 
 
 def _status_of(error: BaseException) -> StepStatus | None:
-    # CancelledError is no Exception: the step did not fail, it was stopped.
-    return None if isinstance(error, Exception) else StepStatus.CANCELLED
+    # The step did not fail, it was stopped; a stream nobody reads on is closed by GeneratorExit.
+    stopped = isinstance(error, asyncio.CancelledError | GeneratorExit)
+    return StepStatus.CANCELLED if stopped else None
 
 
 def _class_name(serialized: Mapping[str, Any] | None) -> str | None:

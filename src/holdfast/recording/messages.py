@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -12,7 +13,15 @@ from holdfast.domain.payload import Texts
 ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
 """LangChain's words to the field's; others are the same."""
 
-_SECRET_HEADERS = frozenset({"set-cookie", "authorization", "openai-organization"})
+HIDDEN = "***"
+"""Stands for a secret."""
+
+_SECRET = re.compile(
+    r"(api|access|secret|private)[-_]?key|authorization|cookie|password|secret|(^|[-_])token$",
+    re.IGNORECASE,
+)
+
+_ACCOUNT_HEADERS = frozenset({"openai-organization"})
 
 
 def role_of(message: BaseMessage) -> str:
@@ -42,7 +51,7 @@ def message_fields(message: BaseMessage, *, raw: bool = False) -> dict[str, Any]
             fields["id"] = message.id
         if message.additional_kwargs:
             fields["additional_kwargs"] = message.additional_kwargs
-        fields["response_metadata"] = _without_secrets(message.response_metadata)
+        fields["response_metadata"] = _without_secret_headers(message.response_metadata)
         if isinstance(message, AIMessage) and message.usage_metadata:
             fields["usage_metadata"] = message.usage_metadata
     return fields
@@ -73,10 +82,28 @@ def keep_messages(
     return system, user, texts.add_growing_list(items)
 
 
-def _without_secrets(metadata: dict[str, Any]) -> dict[str, Any]:
+def without_secrets(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which every text under the name of a secret is hidden, at any level.
+
+    Only texts: a schema may well have a property called `password`.
+    """
+    return {key: _hidden(str(key), value) for key, value in given.items()}
+
+
+def _hidden(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_secrets(cast("Mapping[str, Any]", value))
+    if isinstance(value, list | tuple):
+        return [_hidden(name, one) for one in cast("Sequence[Any]", value)]
+    if isinstance(value, str | bytes) and _SECRET.search(name):
+        return HIDDEN
+    return value
+
+
+def _without_secret_headers(metadata: dict[str, Any]) -> dict[str, Any]:
     headers: Any = metadata.get("headers")
-    if not isinstance(headers, dict):
+    if not isinstance(headers, Mapping):
         return metadata
-    given = cast("dict[str, Any]", headers)
-    kept = {key: value for key, value in given.items() if key.lower() not in _SECRET_HEADERS}
-    return {**metadata, "headers": kept}
+    given = cast("Mapping[str, Any]", headers)
+    kept = {key: value for key, value in given.items() if key.lower() not in _ACCOUNT_HEADERS}
+    return {**metadata, "headers": without_secrets(kept)}

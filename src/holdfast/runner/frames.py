@@ -12,7 +12,11 @@ overtakes a megabyte of record. Header, big-endian: body length (u32), lane and 
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import socket
 import struct
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
@@ -32,7 +36,10 @@ MAX_MESSAGE: Final = 64 * 1024 * 1024
 """Longest message taken; a longer one means the peer is broken."""
 
 WINDOW: Final = 64 * 1024
-"""Bytes handed to the transport at once: what an urgent frame can never overtake."""
+"""Bytes handed to the socket at once: what an urgent frame can never overtake."""
+
+POLL_MS: Final = 1000
+"""How long to wait for a peer before looking whether the wire has been closed."""
 
 MORE: Final = 0x80
 """Flag: further parts of this message follow on the lane."""
@@ -96,8 +103,9 @@ class FrameError(Exception):
 class Wire(asyncio.Protocol):
     """One end of the socket pair.
 
-    Messages sent within one turn of the loop leave in one write. All methods belong to the
-    loop's thread.
+    Messages sent within one turn of the loop leave in one write. `send` and `relieve` may be
+    called from any thread, all else belongs to the loop's. The transport only reads: whoever has
+    to wait for the peer writes by itself, also while the loop stands still.
 
     Args:
         on_message: called with each whole message.
@@ -112,59 +120,88 @@ class Wire(asyncio.Protocol):
         self._on_message = on_message
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._transport: asyncio.Transport | None = None
+        self._lock = threading.Lock()  # around all below that sending uses
+        self._out: socket.socket | None = None
         self._queues: tuple[deque[bytes], deque[bytes]] = (deque(), deque())
         self._queued = 0
+        self._leaving = memoryview(b"")  # begun to be written, so nothing overtakes it
         self._flush_due = False
-        self._paused = False
+        self._full = False  # the loop tells when the socket takes more
+        self._closing = False
+        self._error: FrameError | None = None
         self._received = bytearray()
         self._parts: tuple[bytearray, bytearray] = (bytearray(), bytearray())
 
     @property
     def queued(self) -> int:
-        """Bytes that wait to be handed to the transport."""
-        return self._queued
+        """Bytes that the socket has not taken yet."""
+        return self._queued + len(self._leaving)
 
     def send(self, kind: Kind, body: bytes) -> None:
-        """Queue a message; nothing is sent on a closed wire."""
-        if self._transport is None or self._transport.is_closing():
-            return
+        """Queue a message; nothing is sent on a closed wire.
+
+        Raises:
+            FrameError: it is longer than a peer takes.
+        """
+        if len(body) > MAX_MESSAGE:
+            raise FrameError(f"{kind.name} of {len(body)} bytes; {MAX_MESSAGE} are taken at most")
         lane = _LANES.get(kind, Lane.BULK)
-        queue = self._queues[lane]
-        for start in range(0, max(len(body), 1), MAX_BODY):
-            part = body[start : start + MAX_BODY]
-            more = MORE if start + MAX_BODY < len(body) else 0
-            frame = HEADER.pack(len(part), lane | more, kind) + part
-            queue.append(frame)
-            self._queued += len(frame)
-        if not self._flush_due and not self._paused:
+        with self._lock:
+            if self._out is None or self._closing:
+                return
+            queue = self._queues[lane]
+            for start in range(0, max(len(body), 1), MAX_BODY):
+                part = body[start : start + MAX_BODY]
+                more = MORE if start + MAX_BODY < len(body) else 0
+                frame = HEADER.pack(len(part), lane | more, kind) + part
+                queue.append(frame)
+                self._queued += len(frame)
+            if self._flush_due or self._full:
+                return
             self._flush_due = True
+        if threading.get_ident() == self._loop_thread:
             self._loop.call_soon(self._flush)
+        else:
+            self._loop.call_soon_threadsafe(self._flush)
+
+    def relieve(self, limit: int) -> None:
+        """Block until at most `limit` bytes wait for a peer that does not read."""
+        while self.queued > limit:
+            with self._lock:
+                if self._out is None:
+                    return
+                self._push(self._out)
+                out = self._out.fileno()
+            if self.queued > limit:
+                poller = select.poll()
+                poller.register(out, select.POLLOUT)
+                poller.poll(POLL_MS)
 
     def close(self) -> None:
-        """Send what the socket takes and close."""
+        """Close once the peer has taken what was sent."""
+        with self._lock:
+            self._closing = True
         self._flush()
-        if self._transport is not None:
-            self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start; called by the loop."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=WINDOW, low=WINDOW // 4)
+        # The loop watches the transport's descriptor for reading; ours is watched for writing.
+        self._out = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        self._out.settimeout(0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell that the other side is gone; called by the loop."""
         self._transport = None
-        self._on_closed(exc)
-
-    def pause_writing(self) -> None:
-        """The socket is full; called by the transport."""
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        """The socket takes more; called by the transport."""
-        self._paused = False
-        self._flush()
+        with self._lock:
+            self._forget()
+            if self._out is not None:
+                self._loop.remove_writer(self._out)
+                self._out.close()
+                self._out = None
+        self._on_closed(exc or self._error)
 
     def data_received(self, data: bytes) -> None:
         """Cut the stream into messages; called by the loop."""
@@ -203,17 +240,53 @@ class Wire(asyncio.Protocol):
         return True
 
     def _flush(self) -> None:
-        self._flush_due = False
+        with self._lock:
+            self._flush_due = False
+            if self._out is None:
+                return
+            done = self._push(self._out)
+            if not done and not self._full:
+                self._full = True
+                self._loop.add_writer(self._out, self._flush)
+            elif done and self._full:
+                self._full = False
+                self._loop.remove_writer(self._out)
+        if done and self._closing and self._transport is not None:
+            self._transport.close()
+
+    def _push(self, out: socket.socket) -> bool:
+        """Write until nothing is left or the socket takes no more; whether nothing is left."""
         bulk, urgent = self._queues
-        while not self._paused and (urgent or bulk) and self._transport is not None:
-            batch: list[bytes] = []
-            size = 0
-            while size < WINDOW and (urgent or bulk):
-                frame = (urgent or bulk).popleft()
-                batch.append(frame)
-                size += len(frame)
-            self._queued -= size
-            self._transport.write(b"".join(batch))  # may call pause_writing
+        while True:
+            if not self._leaving:
+                self._leaving = memoryview(self._batch(urgent, bulk))
+                if not self._leaving:
+                    return True
+            try:
+                sent = out.send(self._leaving)
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:  # the peer is gone, as the transport is about to learn
+                self._closing = True
+                self._forget()
+                return True
+            self._leaving = self._leaving[sent:]
+
+    def _batch(self, urgent: deque[bytes], bulk: deque[bytes]) -> bytes:
+        batch: list[bytes] = []
+        size = 0
+        while size < WINDOW and (urgent or bulk):
+            frame = (urgent or bulk).popleft()
+            batch.append(frame)
+            size += len(frame)
+        self._queued -= size
+        return b"".join(batch)
+
+    def _forget(self) -> None:
+        for queue in self._queues:
+            queue.clear()
+        self._queued = 0
+        self._leaving = memoryview(b"")
 
     def _broken(self, why: str) -> None:
         if self._transport is not None:
@@ -221,7 +294,8 @@ class Wire(asyncio.Protocol):
         self._parts[0].clear()
         self._received.clear()
         self._on_message = _ignore
-        self._loop.call_exception_handler({"message": "broken frame", "exception": FrameError(why)})
+        self._error = FrameError(why)
+        self._loop.call_exception_handler({"message": "broken frame", "exception": self._error})
 
 
 def _ignore(_kind: Kind, _body: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from holdfast.domain.payload import encode
 from holdfast.engine import Engine
 from holdfast.engine.threads import ExecutionThreads
 from holdfast.llm.factory import Models
@@ -27,7 +28,13 @@ from .frames import Kind, Wire, read_run
 log = logger("runner")
 
 TOKENS_LIMIT = 1024 * 1024
-"""With this much unread, streamed text is dropped first."""
+"""With this many bytes unread, streamed text is dropped."""
+
+CHANGES_LIMIT = 64 * 1024 * 1024
+"""With this many bytes unread, runs wait for the record."""
+
+TOKENS_EVERY_S = 0.05
+"""Pieces of one step's text that come within this time travel as one."""
 
 
 class Runner:
@@ -42,6 +49,9 @@ class Runner:
         self._loop_thread = threading.get_ident()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
+        # Streamed text by execution and step, until it is sent; touched by any thread.
+        self._texts: dict[str, dict[int, list[str]]] = {}
+        self._texts_lock = threading.Lock()
 
     async def serve(self, sock: socket.socket) -> None:
         """Talk over `sock` until the hub is gone or has no more work for us."""
@@ -55,22 +65,40 @@ class Runner:
     # -- what the engine tells (RecordSink) --------------------------------------------------
 
     def change(self, execution_id: str, raw: bytes) -> None:
-        """Send a change; from any thread."""
-        self._send(Kind.CHANGE, execution_id.encode() + raw)
+        """Send a change; from any thread. Waits only for a hub that is far behind."""
+        self._flush_tokens(execution_id)
+        self._wire.send(Kind.CHANGE, execution_id.encode() + raw)
+        if self._wire.queued > CHANGES_LIMIT:
+            self._wire.relieve(CHANGES_LIMIT)
 
     def tokens(self, execution_id: str, step: int, text: str) -> None:
-        """Send streamed text unless the hub is behind; from any thread."""
-        if self._wire.queued < TOKENS_LIMIT:
-            self._send(Kind.TOKENS, orjson.dumps([execution_id, step, text]))
+        """Send streamed text, merged, unless the hub is behind; from any thread."""
+        with self._texts_lock:
+            first = not self._texts
+            self._texts.setdefault(execution_id, {}).setdefault(step, []).append(text)
+        if first and threading.get_ident() == self._loop_thread:
+            self._loop.call_later(TOKENS_EVERY_S, self._flush_all_tokens)
+        elif first:
+            self._loop.call_soon_threadsafe(
+                self._loop.call_later, TOKENS_EVERY_S, self._flush_all_tokens
+            )
 
-    def _send(self, kind: Kind, body: bytes) -> None:
-        if threading.get_ident() == self._loop_thread:
-            self._wire.send(kind, body)
-        else:
-            self._loop.call_soon_threadsafe(self._wire.send, kind, body)
+    def _flush_all_tokens(self) -> None:
+        for execution_id in list(self._texts):
+            self._flush_tokens(execution_id)
+
+    def _flush_tokens(self, execution_id: str) -> None:
+        if execution_id not in self._texts:
+            return
+        with self._texts_lock:
+            steps = self._texts.pop(execution_id, {})
+        for step, pieces in steps.items():
+            if self._wire.queued < TOKENS_LIMIT:
+                body = encode([execution_id, step, "".join(pieces)])
+                self._wire.send(Kind.TOKENS, body)
 
     def _ask(self, body: bytes) -> None:
-        self._send(Kind.ASK, body)
+        self._wire.send(Kind.ASK, body)
 
     # -- what the hub says ---------------------------------------------------------------------
 
@@ -149,7 +177,7 @@ def _watch_parent(sock: socket.socket) -> None:
 def main() -> None:
     """Serve the hub at the socket whose descriptor is the first argument."""
     sock = socket.socket(fileno=int(sys.argv[1]))
-    sock.setblocking(False)
+    sock.settimeout(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle
     watched = sock.dup()
     threading.Thread(target=_watch_parent, args=(watched,), daemon=True).start()
@@ -161,9 +189,24 @@ def main() -> None:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run the loop until the process ends, whatever user code raises inside it."""
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    serving = loop.create_task(work)
+    while True:
+        try:
+            loop.run_until_complete(serving)
+            return
+        except (SystemExit, KeyboardInterrupt) as error:
+            # A node called `sys.exit`: that fails its execution and must not end its neighbours.
+            if serving.done():
+                raise
+            log.warning("runner.exit_refused", error=repr(error))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop  # an extra
     except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

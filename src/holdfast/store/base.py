@@ -96,6 +96,10 @@ class WriteConnection(Writes, Protocol):
         """Undo what was done since `savepoint`, and forget the mark."""
         ...
 
+    def passing(self, error: Exception) -> bool:
+        """Whether a command that failed so may succeed another time."""
+        ...
+
     def rest(self) -> None:
         """Housekeeping between two units of work, after the callers have their answers."""
         ...

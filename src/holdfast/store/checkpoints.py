@@ -12,12 +12,13 @@ its pages are then in the log and not yet in the file, and no commit can start t
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
+
+from holdfast.telemetry import logger
 
 PAGE = 4096
 WAKE_BYTES = 2_000 * PAGE
@@ -29,7 +30,7 @@ KEEP_BYTES = WAKE_BYTES // 2
 LIMIT_BYTES = 8_000 * PAGE
 """Size of the log from which the writer waits for a checkpoint."""
 
-log = logging.getLogger(__name__)
+log = logger("store")
 
 
 class Checkpointer:

@@ -118,6 +118,10 @@ class PostgresWrites(PostgresReads, WriteConnection):
         self._cursor.execute("RELEASE SAVEPOINT part")
 
     @override
+    def passing(self, error: Exception) -> bool:
+        return isinstance(error, psycopg.OperationalError)  # deadlock, timeout, …
+
+    @override
     def rest(self) -> None:
         """Nothing to do."""
 

@@ -125,6 +125,10 @@ class SqliteWrites(SqliteReads, WriteConnection):
         self._connection.execute("RELEASE part")
 
     @override
+    def passing(self, error: Exception) -> bool:
+        return isinstance(error, sqlite3.OperationalError)
+
+    @override
     def rest(self) -> None:
         self._checkpointer.committed(self._began_in)
 

@@ -36,7 +36,8 @@ class Store:
         """Store a command; returns after the commit.
 
         Raises:
-            StoreError: it was refused or the database is away.
+            StoreError: the database is away; nothing is known to be stored.
+            StoreRefused: the database took everything but this command.
             HoldfastError: what the command itself says; see there.
         """
         return cast("R", await self._writers[command.lane].write(command))

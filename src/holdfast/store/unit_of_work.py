@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from holdfast.errors import HoldfastError, StoreError
+from holdfast.errors import HoldfastError, StoreError, StoreRefused
 
 from .base import Command, WriteConnection
 
@@ -61,13 +61,13 @@ class UnitOfWork:
             return self._guarded(kind, commands)
         except Exception as error:  # noqa: BLE001 - handed to the one caller it concerns
             if len(commands) == 1:
-                return [_told(kind, error)]
+                return [self._told(kind, error)]
         outcomes: list[Outcome] = []
         for command in commands:
             try:
                 outcomes.extend(self._guarded(kind, [command]))
             except Exception as error:  # noqa: BLE001 - handed to the one caller it concerns
-                outcomes.append(_told(kind, error))
+                outcomes.append(self._told(kind, error))
         return outcomes
 
     def _guarded(
@@ -84,10 +84,10 @@ class UnitOfWork:
         self._connection.release()
         return results
 
-
-def _told(kind: type[Command[Any]], error: Exception) -> HoldfastError:
-    if isinstance(error, HoldfastError):
-        return error
-    told = StoreError(f"{kind.__name__} was not stored: {type(error).__name__}: {error}")
-    told.__cause__ = error
-    return told
+    def _told(self, kind: type[Command[Any]], error: Exception) -> HoldfastError:
+        if isinstance(error, HoldfastError):
+            return error
+        told_as = StoreError if self._connection.passing(error) else StoreRefused
+        told = told_as(f"{kind.__name__} was not stored: {type(error).__name__}: {error}")
+        told.__cause__ = error
+        return told

@@ -7,7 +7,6 @@ of a commit go back to an event loop in one call.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from holdfast.errors import StoreError
+from holdfast.telemetry import logger
 
 from .base import Command, WriteConnection
 from .unit_of_work import Outcome, UnitOfWork
@@ -29,7 +29,7 @@ LAST_PAUSE_S = 2.0
 
 _UNKNOWN = "whether it was stored is not known; look before trying again"
 
-log = logging.getLogger(__name__)
+log = logger("store")
 
 
 class _Ticket(NamedTuple):
@@ -74,7 +74,8 @@ class Writer:
         Cancelling the call does not take the command back.
 
         Raises:
-            StoreError: it was refused, the database is away, or the writer has stopped.
+            StoreError: the database is away, or the writer has stopped.
+            StoreRefused: the database took everything but this command.
             HoldfastError: what the command itself says.
         """
         loop = asyncio.get_running_loop()
@@ -129,7 +130,7 @@ class Writer:
             if self._connection is None:
                 self._connection = self._connect()
         except Exception as error:  # noqa: BLE001 - handed to the callers
-            log.warning("store.unreachable", extra={"reason": str(error)})
+            log.warning("store.unreachable", reason=str(error))
             self._pause_s = min(LAST_PAUSE_S, 2 * self._pause_s or FIRST_PAUSE_S)
             return [_failed("the database cannot be reached", error, "") for _ in tickets]
         self._pause_s = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Generator
@@ -95,5 +96,9 @@ def running_postgres(url: str | None = None) -> Generator[PostgresForTests]:
         server.execute("SELECT pg_reload_conf()")
         yield server
     finally:
+        # Stop at once: an orderly stop would first write out databases that nobody wants.
+        postmaster: Any = process.get_postmaster_info().process
+        postmaster.send_signal(signal.SIGQUIT)
+        postmaster.wait(10)
         process.cleanup()
         shutil.rmtree(folder, ignore_errors=True)

@@ -108,7 +108,8 @@ def test_skipped_and_suspicious_say_why(execution, step, render):
 
     drawn = render(draw_execution(view, 100))
 
-    assert "skipped: nothing to do" in drawn
+    assert "judge  node  skipped" in drawn
+    assert "reason: nothing to do" in drawn
     assert "suspicious: instruction override\n" in drawn
     assert "suspicious  instruction override: ignore all previous\n" in drawn
 

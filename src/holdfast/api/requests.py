@@ -1,14 +1,19 @@
-"""Reading a request's body: counted while it comes, of a type we know, as JSON that can be kept."""
+"""Reading a request: its query, and its body counted while it comes, as JSON that can be kept."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 
 from holdfast.domain.events import MAX_EVENT_BYTES
 from holdfast.errors import BodyTooLarge, InvalidInput, MalformedBody, UnsupportedMedia
+
+from .problems import refusal
+
+M = TypeVar("M", bound=BaseModel)
 
 UTF8 = frozenset({"utf-8", "utf8"})
 
@@ -73,6 +78,21 @@ async def single_values(request: Request) -> None:
                 f"the query parameter {name} is given {len(values)} times",
                 fields=[{"field": name, "expected": "one value", "got": ", ".join(values)}],
             )
+
+
+async def read_query(request: Request, model: type[M]) -> M:
+    """The query parameters, checked.
+
+    Raises:
+        InvalidInput: one is unknown, wrong or given twice.
+    """
+    if not request.scope["query_string"]:
+        return model()
+    await single_values(request)
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise refusal(error.errors(include_url=False), known=list(model.model_fields)) from error
 
 
 def media_type(request: Request, *known: str) -> str:

@@ -1,0 +1,178 @@
+"""In-memory ports for tests: a sink that keeps what a run tells, and events that are only noted.
+
+Labelled as such: nothing here stores, runs or sends anything.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from holdfast.domain.changes import Change, Finished, change_from
+from holdfast.domain.events import Claimed
+from holdfast.domain.executions import Attempt, Step
+from holdfast.errors import PortError
+from holdfast.journal.running import Assessor, Running, Start
+from holdfast.llm.checks import suspicious
+from holdfast.llm.prices import Prices
+from holdfast.ports import Ports
+
+
+class MemorySink:
+    """A `RecordSink` that keeps everything, as it would cross the socket.
+
+    Attributes:
+        raw: changes as JSON, by execution, in the order they came.
+        tokens_of: streamed text as `(step, text)`, by execution.
+    """
+
+    def __init__(self) -> None:
+        self.raw: defaultdict[str, list[bytes]] = defaultdict(list)
+        self.tokens_of: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+
+    def change(self, execution_id: str, raw: bytes) -> None:
+        """See `RecordSink.change`."""
+        self.raw[execution_id].append(raw)
+
+    def tokens(self, execution_id: str, step: int, text: str) -> None:
+        """See `RecordSink.tokens`."""
+        self.tokens_of[execution_id].append((step, text))
+
+    def changes(self, execution_id: str) -> list[Change]:
+        """What an execution told so far."""
+        return [change_from(orjson.loads(raw)) for raw in self.raw[execution_id]]
+
+    def record(self, execution_id: str, *, data: bytes = b"null") -> Recorded:
+        """What a hub makes of it.
+
+        Args:
+            execution_id: whose.
+            data: the event's data as JSON.
+        """
+        running = Running(start_of(execution_id, data=data), ASSESSOR)
+        for change in self.changes(execution_id):
+            running.apply(change)
+        return Recorded(running)
+
+
+ASSESSOR = Assessor(price=Prices().price, suspicious=suspicious)
+"""Prices and warnings as a hub adds them."""
+
+
+def start_of(execution_id: str, *, data: bytes = b"null", **claim: Any) -> Start:
+    """The beginning of an execution that nobody stored.
+
+    Args:
+        execution_id: whose.
+        data: the event's data as JSON.
+        **claim: fields of `Claimed` that matter to a test.
+    """
+    claimed: dict[str, Any] = {
+        "event_id": "event",
+        "owner_id": "local",
+        "target": "test.pipeline",
+        "target_kind": "pipeline",
+        "data": data,
+        "traceparent": None,
+        "execution_id": execution_id,
+        "fence": 1,
+        "delivery": 1,
+        "crashes": 0,
+        "started_at": 1_700_000_000_000_000,
+    }
+    return Start(
+        claimed=Claimed(**(claimed | claim)),
+        lease_owner="boot",
+        graph_version="1",
+        code_version="c",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An execution's record, with short words for what tests ask of it."""
+
+    running: Running
+
+    @property
+    def finished(self) -> Finished:
+        """Its end.
+
+        Raises:
+            LookupError: it has none.
+        """
+        if self.running.finished is None:
+            raise LookupError(f"execution {self.running.id} has not finished")
+        return self.running.finished
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """In order of starting."""
+        return self.running.steps()
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """In order of starting."""
+        return self.running.attempts()
+
+    @property
+    def output(self) -> Any:
+        """The execution's result."""
+        return self.text(self.finished.output)
+
+    def step(self, operation: str) -> Step:
+        """The only step of that name.
+
+        Raises:
+            LookupError: there is none, or more than one.
+        """
+        found = [step for step in self.steps if step.operation == operation]
+        if len(found) != 1:
+            known = [step.operation for step in self.steps]
+            raise LookupError(f"{len(found)} steps are called {operation!r}; there are {known}")
+        return found[0]
+
+    def tree(self) -> dict[str, str | None]:
+        """Each step's operation, and that of its parent."""
+        names = {step.step: step.operation for step in self.steps}
+        return {step.operation: names.get(step.parent or 0) for step in self.steps}
+
+    def text(self, index: int | None) -> Any:
+        """The value an index points to."""
+        return self.running.payload().get(index)
+
+
+class MemoryEvents:
+    """An `EventsPort` that notes what was sent.
+
+    Attributes:
+        sent: `(type, data, idempotency key)` of each, in order.
+        refuse: raised as a `PortError` instead, when set.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Mapping[str, Any], str | None]] = []
+        self.refuse: str | None = None
+
+    async def submit(
+        self,
+        *,
+        execution_id: str,  # noqa: ARG002 - the contract
+        type: str,  # noqa: A002 - CloudEvents' name
+        data: Mapping[str, Any],
+        idempotency_key: str | None = None,
+    ) -> str:
+        """See `EventsPort.submit`."""
+        if self.refuse is not None:
+            raise PortError(self.refuse)
+        self.sent.append((type, data, idempotency_key))
+        return f"event-{len(self.sent)}"
+
+
+def memory_ports() -> Ports:
+    """All ports, in memory."""
+    return Ports(events=MemoryEvents())

@@ -1,0 +1,158 @@
+"""The OpenAPI document against the hub: what it promises is what comes, and nothing is a 500."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from holdfast.api import create_api
+
+from .api_server import api_parts, hub_at, serving
+from .conftest import HubForTests
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    # The hub works in this process too: Hypothesis takes its use of `random` for ours.
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies"),
+]
+
+EXAMPLES = 30
+
+CONFORMANCE: list[Any] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+]
+
+OPERATIONS = [
+    ("POST", "/api/v1/events"),
+    ("GET", "/api/v1/events"),
+    ("GET", "/api/v1/events/{event_id}"),
+    ("POST", "/api/v1/events/{event_id}/cancel"),
+    ("GET", "/api/v1/executions"),
+    ("GET", "/api/v1/executions/{execution_id}"),
+    ("GET", "/api/v1/executions/{execution_id}/export"),
+    ("POST", "/api/v1/executions/{execution_id}/cancel"),
+    ("GET", "/api/v1/executions/{execution_id}/stream"),
+    ("GET", "/api/v1/pipelines"),
+    ("GET", "/api/v1/pipelines/{name}"),
+    ("GET", "/"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+]
+
+BARE = [(method, path) for method, path in OPERATIONS if "v1" not in path or "pipelines" in path]
+"""Operations whose documented input cannot be wrong."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HubForTests]:
+    async with hub_at(tmp_path_factory.mktemp("home")) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(hub: HubForTests) -> AsyncIterator[str]:
+    async with serving(create_api(api_parts(hub.parts))) as served:
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def schema(url: str) -> Any:
+    return await asyncio.to_thread(schemathesis.openapi.from_url, f"{url}/openapi.json")
+
+
+async def test_every_route_is_tried(schema: Any) -> None:
+    found = [operation.ok() for operation in schema.get_all_operations()]
+    assert {(one.method.upper(), one.path) for one in found} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+async def test_good_requests(schema: Any, method: str, path: str) -> None:
+    await try_requests(schema[path][method], GenerationMode.POSITIVE, CONFORMANCE)
+
+
+@pytest.mark.parametrize(("method", "path"), [one for one in OPERATIONS if one not in BARE])
+async def test_bad_requests(schema: Any, method: str, path: str) -> None:
+    checks = [*CONFORMANCE, negative_data_rejection]
+    await try_requests(schema[path][method], GenerationMode.NEGATIVE, checks)
+
+
+async def try_requests(operation: Any, mode: GenerationMode, checks: list[Any]) -> None:
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def every(case: Any) -> None:
+        case.call_and_validate(checks=checks)
+
+    await asyncio.to_thread(every)
+
+
+async def test_what_is_there_conforms(schema: Any, url: str, tmp_path: Path) -> None:
+    """Generated ids are never there: the answers about real things, each held to its schema."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
+        known: list[dict[str, Any]] = []
+        for name in ("test.talking", "test.failing", "test.foreign"):
+            messages = {"messages": [{"role": "user", "content": "hi"}]}
+            data = messages if name == "test.foreign" else {"text": "Ada"}
+            body = {"type": name, "data": data}
+            answer = await http.post("/api/v1/events", params={"wait": 20}, json=body)
+            known.append(answer.json())
+
+    def calls() -> Iterator[Any]:
+        for event in known:
+            in_path = {"event_id": event["id"], "execution_id": event["execution_id"]}
+            for method, path in OPERATIONS:
+                if "{" in path and "{name}" not in path:
+                    yield schema[path][method].Case(path_parameters=in_path)
+            pipeline = {"name": event["target"]}
+            yield schema["/api/v1/pipelines/{name}"]["GET"].Case(path_parameters=pipeline)
+            for path in ("/api/v1/events", "/api/v1/executions"):
+                yield schema[path]["GET"].Case(query={"limit": 1})
+            yield schema["/api/v1/events"]["POST"].Case(
+                query={"wait": 20},
+                body={"type": event["type"], "data": event["data"]},
+                media_type="application/json",
+            )
+
+    def every() -> int:
+        answered = [case.call_and_validate(checks=CONFORMANCE).status_code for case in calls()]
+        assert set(answered) <= {200, 409}
+        return answered.count(200)
+
+    assert await asyncio.to_thread(every) >= len(known) * 7
+
+
+async def test_the_document_loads_nothing_from_elsewhere(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        assert (await http.get("/docs")).status_code == 404
+        assert (await http.get("/redoc")).status_code == 404
+        assert "http" not in (await http.get("/")).text

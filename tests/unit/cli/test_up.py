@@ -1,0 +1,40 @@
+"""What `holdfast up` says when it serves."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from holdfast.cli.up import EXAMPLE, first_command, greet
+from holdfast.errors import AppError
+from holdfast.pipelines.registry import AppFailure, Registry
+
+URL = "http://127.0.0.1:8001"
+
+
+@pytest.mark.parametrize("needs_url", [True, False])
+def test_the_first_command_is_the_example_where_it_is_there(monkeypatch, tmp_path, needs_url):
+    monkeypatch.chdir(tmp_path)
+    EXAMPLE.parent.mkdir(parents=True)
+    EXAMPLE.touch()
+
+    told = first_command(URL, {"support.triage"}, needs_url=needs_url)
+
+    assert told.startswith("holdfast events submit examples/support_triage/emails.jsonl --wait")
+    assert told.endswith(f" --url {URL}") is needs_url
+    assert first_command(URL, {"other"}, needs_url=False) == f"curl {URL}/api/v1/pipelines"
+
+
+def test_a_broken_app_is_named_with_its_reason(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOLDFAST_PORT", "8001")
+    failure = AppFailure(app="mine", error=AppError("app mine: no\x1b", hint="look"))
+    parts = SimpleNamespace(kit=SimpleNamespace(registry=Registry([], [failure])))
+
+    greet(parts, URL)
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "mine is left out: app mine: no␛ (look)" in err
+    assert "no pipeline is loaded" in err
