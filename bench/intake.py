@@ -11,9 +11,17 @@ from statistics import median
 
 import httpx
 
-from .bare import Bare, bare
 from .harness import Line, duel
-from .places import TIMEOUT_S, HubProcess, environment, hub_process, postgres, stopped
+from .places import (
+    TIMEOUT_S,
+    Bare,
+    HubProcess,
+    bare,
+    environment,
+    hub_process,
+    postgres,
+    stopped,
+)
 
 PIPELINE = "bench.noop"
 ROUNDS = 3

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
-from .bare import Bare, bare
 from .harness import Line, duel
-from .places import LocalHub, environment, local_hub
+from .places import Bare, LocalHub, bare, environment, local_hub
 
 ROUNDS = 5
 ALONE = 100

@@ -16,11 +16,13 @@ import psutil
 from holdfast import settings
 from holdfast.app import Parts, run_hub
 from holdfast.domain.events import LOCAL_OWNER
+from holdfast.domain.ids import new_id
 from holdfast.operations import read
 from holdfast.operations.submit import submit
 from holdfast.operations.wait import ended_within
 from holdfast.settings import Settings
 from holdfast.store import migrations
+from holdfast.telemetry import configure_logging
 from holdfast.testing.postgres import PostgresForTests, running_postgres
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +76,44 @@ async def stopped(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
                 await process.wait()
 
 
+class Bare:
+    """The other end of the process; it runs only while it is asked."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def seconds(self, graph: str, runs: int, in_flight: int = 1) -> float:
+        """Seconds that one `ainvoke` costs: wall over runs.
+
+        Args:
+            graph: name of a declaration in `graphs`.
+            runs: how many.
+            in_flight: how many at once.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{graph} {runs} {in_flight}\n".encode())
+        async with asyncio.timeout(TIMEOUT_S):
+            return float(await self._process.stdout.readline())
+
+
+@asynccontextmanager
+async def bare() -> AsyncIterator[Bare]:
+    """Start the process; warm when this returns."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.bare",
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with stopped(process):
+        side = Bare(process)
+        await side.seconds("noop", 200)
+        yield side
+
+
 class HubProcess:
     """A `holdfast up` of its own."""
 
@@ -116,8 +156,6 @@ class LocalHub:
 
     async def run(self, name: str) -> str:
         """Submit an event and wait until its record is stored; the execution's id."""
-        from holdfast.domain.ids import new_id
-
         event_id = new_id()
         with self.parts.ended.expect(event_id) as ended:
             await submit(
@@ -153,6 +191,7 @@ class LocalHub:
 async def local_hub(environ: dict[str, str]) -> AsyncIterator[LocalHub]:
     """Start a hub in this process; a runner is ready when this returns."""
     made: Settings = settings.load(environ=environ)
+    configure_logging(made.log_level)
     async with run_hub(made) as parts:
         async with asyncio.timeout(TIMEOUT_S):
             await parts.hub.ready()

@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast.app import connect
+    from holdfast.client import Client, SyncClient
     from holdfast.pipelines.context import RunContext, current_run
     from holdfast.pipelines.graph import Graph
     from holdfast.pipelines.nodes import Skip
@@ -13,16 +15,30 @@ if TYPE_CHECKING:
     from holdfast.pipelines.state import State
 
 _HOMES = {
+    "Client": "holdfast.client",
     "END": "holdfast.pipelines.pipeline",
     "Graph": "holdfast.pipelines.graph",
     "Pipeline": "holdfast.pipelines.pipeline",
     "RunContext": "holdfast.pipelines.context",
     "Skip": "holdfast.pipelines.nodes",
     "State": "holdfast.pipelines.state",
+    "SyncClient": "holdfast.client",
+    "connect": "holdfast.app",
     "current_run": "holdfast.pipelines.context",
 }
 
-__all__ = ["END", "Graph", "Pipeline", "RunContext", "Skip", "State", "current_run"]
+__all__ = [
+    "END",
+    "Client",
+    "Graph",
+    "Pipeline",
+    "RunContext",
+    "Skip",
+    "State",
+    "SyncClient",
+    "connect",
+    "current_run",
+]
 
 
 def __getattr__(name: str) -> Any:

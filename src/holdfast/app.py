@@ -30,7 +30,7 @@ from holdfast.pipelines.registry import Registry
 from holdfast.settings import Settings
 from holdfast.store import migrations
 from holdfast.store.registry import open_store
-from holdfast.telemetry import Metrics, configure_logging
+from holdfast.telemetry import Metrics, configure_logging, ensure_logging
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -58,22 +58,29 @@ class Parts:
 
 
 @asynccontextmanager
-async def run_hub(settings: Settings, *, in_process: bool = False) -> AsyncGenerator[Parts]:
+async def run_hub(
+    settings: Settings, *, in_process: bool = False, read_only: bool = False
+) -> AsyncGenerator[Parts]:
     """A hub from the settings, stopped cleanly at the end.
 
     Args:
         settings: see `settings.Settings`.
         in_process: run graphs in this process instead of in runners (tests, notebooks).
+        read_only: run nothing and take no lock: the hub's doors show what is stored, beside
+            another hub or without one.
 
     Raises:
         StoreLocked: another hub works on the same SQLite file.
         StoreOutdated: the schema does not fit; run `holdfast db upgrade`.
         SettingsError: a model alias is wrong.
     """
+    ensure_logging(settings.log_level)
     models = settings.model_configs()
     settings.home.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
-        store = await asyncio.to_thread(open_store, settings.store_url, home=settings.home)
+        store = await asyncio.to_thread(
+            open_store, settings.store_url, home=settings.home, read_only=read_only
+        )
         stack.push_async_callback(store.close)
         boot_id = new_id()
         metrics = Metrics()
@@ -103,8 +110,9 @@ async def run_hub(settings: Settings, *, in_process: bool = False) -> AsyncGener
             ),
             hire=_hire(settings, kit, models, in_process=in_process),
         )
-        await hub.start()
-        stack.push_async_callback(hub.close)
+        if not read_only:
+            await hub.start()
+            stack.push_async_callback(hub.close)
         yield Parts(settings, kit, hub, ended)
 
 
@@ -185,9 +193,10 @@ async def serve(
     with contextlib.closing(_bind(settings)) as sock, _signals() as stop:
         url = settings.model_copy(update={"port": sock.getsockname()[1]}).url
         async with run_hub(settings) as parts:
+            api = make_api(parts)
             server = Server(
                 uvicorn.Config(
-                    make_api(parts),
+                    api,
                     log_config=None,
                     access_log=False,
                     lifespan="off",
@@ -198,6 +207,7 @@ async def serve(
             asked = asyncio.create_task(stop.wait())
             await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
+            api.state.parts.stop()  # streams and waiting requests would hold the stop up
             server.should_exit = True
             await serving
 
@@ -227,7 +237,8 @@ def _signals() -> Generator[asyncio.Event]:
 
 def _bind(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    sock = socket.socket(family)
+    # With the protocol spelled out: asyncio sets TCP_NODELAY only on such sockets.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((settings.host, settings.port))
@@ -241,7 +252,9 @@ def _bind(settings: Settings) -> socket.socket:
 
 
 @asynccontextmanager
-async def connect(settings: Settings | None = None, **overrides: Any) -> AsyncGenerator[Client]:
+async def connect(
+    settings: Settings | None = None, *, read_only: bool = False, **overrides: Any
+) -> AsyncGenerator[Client]:
     """A hub inside this process, and a client of it: for notebooks, scripts and tests.
 
     ```python
@@ -250,21 +263,24 @@ async def connect(settings: Settings | None = None, **overrides: Any) -> AsyncGe
     ```
 
     Args:
-        settings: default: from the environment.
-        **overrides: settings by field name.
+        settings: default: from the environment, with `overrides`.
+        read_only: only look at what is stored; nothing runs, nothing is locked or migrated.
+        **overrides: settings by field name; not together with `settings`.
 
     Raises:
         StoreLocked: a hub runs on the same SQLite file; use `holdfast.Client` to talk to it.
     """
-    import httpx
-
     from holdfast import settings as settings_module
+    from holdfast.api.in_process import InProcessTransport
     from holdfast.client import Client
 
     if settings is None:
         settings = settings_module.load(overrides)
-    await asyncio.to_thread(migrations.upgrade, settings.store_url)
-    async with run_hub(settings, in_process=True) as parts:
-        transport = httpx.ASGITransport(app=make_api(parts))
+    elif overrides:
+        raise TypeError(f"settings are given; {', '.join(overrides)} would not be heard")
+    if not read_only:
+        await asyncio.to_thread(migrations.upgrade, settings.store_url)
+    async with run_hub(settings, in_process=True, read_only=read_only) as parts:
+        transport = InProcessTransport(make_api(parts))
         async with Client(settings.url, transport=transport) as client:
             yield client

@@ -16,6 +16,20 @@ def logger(room: str) -> structlog.stdlib.BoundLogger:
     return structlog.get_logger(room)
 
 
+def ensure_logging(level: str) -> None:
+    """Configure logging unless the program we are part of has done so.
+
+    Left alone, structlog would print every record, and with an exception all local variables.
+    """
+    if not structlog.is_configured():
+        configure_logging(level)
+
+
+def _to_stderr(*_args: Any) -> structlog.PrintLogger:
+    # Looked up at each use: whoever captures standard error later gets the records too.
+    return structlog.PrintLogger(sys.stderr)
+
+
 def _render_json(_logger: Any, _name: str, event: Mapping[str, Any]) -> str:
     import orjson
 
@@ -32,7 +46,11 @@ def configure_logging(level: str, *, form: str = "text") -> None:
     renderer: Any = (
         _render_json
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), event_key="action")
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            event_key="action",
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[
@@ -46,7 +64,7 @@ def configure_logging(level: str, *, form: str = "text") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_to_stderr,
         cache_logger_on_first_use=False,
     )
 

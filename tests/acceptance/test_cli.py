@@ -119,6 +119,13 @@ def greeting(process):
     raise AssertionError(f"the hub ended: {''.join(lines)}")
 
 
+def wait_for(file):
+    give_up = time.monotonic() + TIMEOUT_S
+    while not file.exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
 def stop(process):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=TIMEOUT_S)
@@ -264,11 +271,7 @@ def test_cancel_reaches_what_runs(shell):
     until = shell.folder / "until"
     data = json.dumps({"until": str(until)})
     event = shell.json("events", "submit", "--type", "cli.slow", "--data", data)["event_id"]
-    began = Path(f"{until}.began")
-    give_up = time.monotonic() + TIMEOUT_S
-    while not began.exists():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    wait_for(Path(f"{until}.began"))
 
     shell("events", "cancel", event)
 
@@ -276,6 +279,31 @@ def test_cancel_reaches_what_runs(shell):
     again = shell("events", "cancel", event, code=1).stderr
     assert again.startswith(f"error: event {event} is cancelled")
     assert "Traceback" not in again
+
+
+def test_ctrl_c_tells_what_was_accepted_and_does_not_wait_for_input(shell):
+    until = shell.folder / "interrupted"
+    process = subprocess.Popen(
+        [HOLDFAST, "events", "submit", "-", "--wait"],
+        cwd=shell.folder,
+        env=shell.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    line = {"type": "cli.slow", "data": {"until": str(until)}}
+    process.stdin.write(json.dumps(line) + "\n")
+    process.stdin.flush()
+    wait_for(Path(f"{until}.began"))
+
+    with process:
+        process.send_signal(signal.SIGINT)
+        out, err = process.stdout.read(), process.stderr.read()  # standard input stays open
+        until.touch()
+
+    assert (process.returncode, "Traceback" in err) == (130, False), err
+    assert "1 queued" in out
 
 
 def test_a_wait_that_is_too_short_says_where_it_stands(shell):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -17,15 +16,9 @@ from holdfast.domain.status import ExecutionStatus, StepStatus
 from holdfast.store import Store, migrations
 from holdfast.store.commands import Claim, Submit, Submitted
 from holdfast.store.registry import open_store
-from holdfast.testing.postgres import PostgresForTests, running_postgres
+from holdfast.testing.postgres import PostgresForTests
 
 BACKENDS = ("sqlite", "postgresql")
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresForTests]:
-    with running_postgres(os.environ.get("HOLDFAST_TEST_POSTGRES_URL")) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
@@ -41,21 +34,29 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a database without tables."""
     if backend == "sqlite":
-        return f"sqlite:///{tmp_path}/empty.db"
-    return request.getfixturevalue("postgres").empty()
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    server: PostgresForTests = request.getfixturevalue("postgres")
+    url = server.empty()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
-def store_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def store_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a fresh migrated database."""
     if backend == "postgresql":
-        return request.getfixturevalue("postgres").migrated()
+        server: PostgresForTests = request.getfixturevalue("postgres")
+        url = server.migrated()
+        yield url
+        server.drop(url)
+        return
     file = tmp_path / "holdfast.db"
     shutil.copy(request.getfixturevalue("migrated_file"), file)
-    return f"sqlite:///{file}"
+    yield f"sqlite:///{file}"
 
 
 @pytest.fixture

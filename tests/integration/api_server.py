@@ -59,6 +59,6 @@ async def serving(app: FastAPI, port: int = 0) -> AsyncIterator[str]:
         try:
             yield f"http://127.0.0.1:{sock.getsockname()[1]}"
         finally:
-            app.state.parts.stopping.set()
+            app.state.parts.stop()
             server.should_exit = True
             await task

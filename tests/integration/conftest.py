@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,8 @@ from holdfast.operations import read
 from holdfast.operations.submit import submit
 from holdfast.operations.wait import ended_within
 from holdfast.store import migrations
-from holdfast.testing.postgres import PostgresForTests, running_postgres
 
 TIMEOUT_S = 20.0
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresForTests]:
-    with running_postgres(os.environ.get("HOLDFAST_TEST_POSTGRES_URL")) as server:
-        yield server
 
 
 class HubForTests:

@@ -234,8 +234,13 @@ async def test_streams_end_when_the_hub_stops(hub: HubForTests, tmp_path: Path) 
             execution_id = await running(http, tmp_path)
             messages = stream(http, execution_id)
             await anext(messages)
-            parts.stopping.set()
+            parts.stop()
             rest = [message.event async for message in messages]
+            # Nor does anything wait for an event any more.
+            sent = await http.get("/api/v1/events?limit=1")
+            event = sent.json()["items"][0]["links"]["event"]
+            answer = await http.get(event, params={"wait": 60})
+            assert answer.json()["status"] == "running"
         assert "execution.finished" not in rest
         (tmp_path / "open").touch()
         await until_true(lambda: _has_ended(hub, execution_id))

@@ -339,6 +339,24 @@ async def test_threads_share_a_synchronous_client(url: str) -> None:
     assert len(set(await in_thread(work))) == 8
 
 
+async def test_closing_gives_up_what_is_under_way(url: str, tmp_path: Path) -> None:
+    client, given_up = SyncClient(url), threading.Event()
+
+    def work() -> None:
+        held = client.submit("test.gated", {"folder": str(tmp_path)})
+        with pytest.raises(RuntimeError, match="closed"):
+            client.wait(held["id"])
+        given_up.set()
+
+    waiting = threading.Thread(target=work)
+    waiting.start()
+    await until(tmp_path / "pid-1")
+    await in_thread(client.close)
+    assert given_up.wait(10)
+    waiting.join()
+    (tmp_path / "open").touch()
+
+
 def portals() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if "portal" in one.name]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -171,20 +172,26 @@ async def _submit_and_wait(
 
 async def _whole(parts: ApiParts, event: Event) -> View:
     """An event with its executions, and the result of the newest once it rests."""
-    executions = await read.executions_of(parts.kit, event.id, event.owner_id)
+    executions, result = await asyncio.gather(
+        read.executions_of(parts.kit, event.id, event.owner_id), _result(parts, event)
+    )
     body = event_body(event)
     body["executions"] = [execution_body(one) for one in executions]
-    body["result"] = None
-    if event.execution_id is not None and event.status in EVENT_ENDS:
-        whole = await read.execution(parts.kit, event.execution_id, event.owner_id)
-        body["result"] = {
-            "execution_id": event.execution_id,
-            "status": whole.execution.status.value,
-            "output": whole.payload.get(whole.execution.output),
-            "error": whole.execution.error,
-            "links": execution_links(event.execution_id, event.id),
-        }
+    body["result"] = result
     return body
+
+
+async def _result(parts: ApiParts, event: Event) -> View | None:
+    if event.execution_id is None or event.status not in EVENT_ENDS:
+        return None
+    whole = await read.execution(parts.kit, event.execution_id, event.owner_id)
+    return {
+        "execution_id": event.execution_id,
+        "status": whole.execution.status.value,
+        "output": whole.payload.get(whole.execution.output),
+        "error": whole.execution.error,
+        "links": execution_links(event.execution_id, event.id),
+    }
 
 
 def _check(event_id: str) -> None:

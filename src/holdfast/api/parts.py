@@ -24,7 +24,7 @@ class ApiParts:
         not_ready: reasons why the hub cannot work now; empty when it can.
         version: of Holdfast.
         host: the name or address listened on; requests must be addressed to it or to loopback.
-        stopping: set when the hub is about to stop, so that streams end and let it.
+        stopping: set by `stop`.
     """
 
     kit: Kit
@@ -33,6 +33,11 @@ class ApiParts:
     version: str
     host: str = "127.0.0.1"
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stop(self) -> None:
+        """End streams and waits; a server must call it before it waits for its connections."""
+        self.stopping.set()
+        self.ended.close()
 
 
 def parts_of(request: Request) -> ApiParts:

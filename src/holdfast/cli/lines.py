@@ -8,7 +8,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -100,17 +100,16 @@ def open_lines(path: str) -> Generator[Iterator[Line]]:
     Raises:
         InvalidInput: the file cannot be read.
     """
-    with ExitStack() as stack:
-        try:
-            # A reader of our own: at exit Python waits for the lock of `sys.stdin`, which a
-            # thread that still waits for input would hold.
-            file = stack.enter_context(
-                os.fdopen(os.dup(sys.stdin.fileno()), "rb")
-                if path == STDIN
-                else Path(path).open("rb")  # noqa: SIM115 - the stack closes it
-            )
-        except OSError as error:
-            raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+    if path == STDIN:
+        # A reader of our own, and never closed: after Ctrl-C a thread still waits for input in
+        # it, holds its lock, and both closing it and Python's exit would wait for that lock.
+        yield _lines(os.fdopen(os.dup(sys.stdin.fileno()), "rb"))
+        return
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+    with file:
         yield _lines(file)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -129,24 +130,40 @@ async def submit_all(
         done: called for each line when its fate is known, in no particular order.
 
     Raises:
-        HubUnreachable: the hub went away; lines submitted until then have had their `done`.
+        HubUnreachable: the hub went away; what it had accepted has had its `done`.
     """
     feed = Feed(lines)
     gone: list[HubUnreachable] = []
 
     async def work() -> None:
         while not gone and (line := await feed.next()) is not None:
+            accepting = asyncio.create_task(_submit(client, line))
             try:
-                done(await _submit(client, line, wish))
+                fate = await asyncio.shield(accepting)
+            except asyncio.CancelledError:
+                # Ctrl-C: the hub may have it already, so hear what it says before leaving.
+                with suppress(HubUnreachable):
+                    done(await accepting)
+                raise
             except HubUnreachable as error:
                 gone.append(error)
+                return
+            try:
+                if wish.wait is not None and fate.event_id is not None:
+                    await _follow(client, fate, fate.event_id, wish.wait)
+            except HubUnreachable as error:
+                gone.append(error)
+            finally:
+                done(fate)  # interrupted or not: it was accepted
 
-    await asyncio.gather(*(work() for _ in range(wish.concurrency)))
-    if gone:
-        raise gone[0]
+    # With `return_exceptions` an interrupt, too, waits until every task has told of its event.
+    ended = await asyncio.gather(*(work() for _ in range(wish.concurrency)), return_exceptions=True)
+    for error in (*gone, *ended):
+        if error is not None:
+            raise error
 
 
-async def _submit(client: Client, line: Line, wish: Wish) -> Fate:
+async def _submit(client: Client, line: Line) -> Fate:
     try:
         event = line.event()
         event["time"] = _time(event.get("time"))
@@ -155,10 +172,7 @@ async def _submit(client: Client, line: Line, wish: Wish) -> Fate:
         raise
     except HoldfastError as error:
         return Fate(line=line.number, status="refused", error=error_view(error))
-    fate = Fate(line=line.number, status=accepted["status"], event_id=accepted["id"])
-    if wish.wait is not None:
-        await _follow(client, fate, accepted["id"], wish.wait)
-    return fate
+    return Fate(line=line.number, status=accepted["status"], event_id=accepted["id"])
 
 
 async def _follow(client: Client, fate: Fate, event_id: str, seconds: float) -> None:

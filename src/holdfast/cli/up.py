@@ -44,7 +44,7 @@ def up(
         "home": home,
         "log_level": log_level,
     }
-    run(serve(load(overrides), on_started=greet))
+    run(serve(load(overrides), on_started=greet), long=True)
 
 
 def greet(parts: Parts, url: str) -> None:

@@ -100,7 +100,7 @@ class Client:
         source: str | None = None,
         subject: str | None = None,
         time: datetime | str | None = None,
-        priority: int = 0,
+        priority: int | None = None,
         target: str | None = None,
     ) -> View:
         """Send an event; when this returns, it is kept.
@@ -113,7 +113,7 @@ class Client:
             source: who sends it, a URI reference.
             subject: what it is about.
             time: when it happened, with a time zone.
-            priority: higher runs first.
+            priority: higher runs first; without it the pipeline's own.
             target: the pipeline, when it is not `type`.
 
         Returns:
@@ -122,9 +122,8 @@ class Client:
         """
         body: View = {"type": type, "data": data}
         optional = {"source": source, "subject": subject, "time": time, "target": target}
+        optional["priority"] = priority
         body |= {name: value for name, value in optional.items() if value is not None}
-        if priority:
-            body["priority"] = priority
         headers = {"content-type": "application/json"}
         if idempotency_key is not None:
             headers["idempotency-key"] = idempotency_key

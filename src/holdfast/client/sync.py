@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import httpx
 
+from holdfast.errors import HubUnreachable
+
 from .answers import Entry
 from .client import URL, Client, View
 
@@ -48,7 +50,7 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """Close all connections and end the thread; calls under way are given up."""
+        """Close all connections and end the thread; calls under way fail."""
         with self._lock:
             portal, self._portal, self._closed = self._portal, None, True
         if portal is not None:
@@ -126,7 +128,12 @@ class SyncClient:
         return self._call(self._client.ready)
 
     def _call(self, method: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
-        return self._running().call(partial(method, *args, **options))
+        try:
+            return self._running().call(partial(method, *args, **options))
+        except HubUnreachable as error:
+            if self._closed:  # by another thread
+                raise RuntimeError("the client was closed") from error
+            raise
 
     def _each(self, items: AsyncGenerator[T]) -> Generator[T]:
         over = object()

@@ -10,7 +10,7 @@ from uuid_utils import uuid7
 MICROS = 1_000_000
 """Microseconds in a second: the unit of every stored time and duration."""
 
-_ID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def new_id() -> str:
@@ -20,7 +20,7 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """Whether `text` has the form of an id made by `new_id`."""
-    return _ID.match(text) is not None
+    return _ID.fullmatch(text) is not None
 
 
 def now_us() -> int:

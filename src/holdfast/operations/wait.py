@@ -21,11 +21,14 @@ class EndedEvents:
     def __init__(self, kit: Kit) -> None:
         self._waiting: dict[str, set[asyncio.Future[Notice]]] = {}
         self._stop = kit.bus.listen(ENDED, self._ended)
+        self._closed = False
 
     @contextmanager
     def expect(self, event_id: str) -> Generator[asyncio.Future[Notice]]:
         """A future that is done when the event rests; listen first, then look at the store."""
         future: asyncio.Future[Notice] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.cancel()
         self._waiting.setdefault(event_id, set()).add(future)
         try:
             yield future
@@ -36,7 +39,8 @@ class EndedEvents:
                 self._waiting.pop(event_id, None)
 
     def close(self) -> None:
-        """Stop listening; who still waits is told that it will not come."""
+        """Stop listening; who still waits, or will, is told at once that nothing comes."""
+        self._closed = True
         self._stop()
         for waiting in self._waiting.values():
             for future in waiting:

@@ -70,13 +70,16 @@ def address(url: str) -> Address:
     return Address(kind, path, f"sqlite:///{path}")
 
 
-def open_store(url: str, *, home: Path, clock: Callable[[], int] = now_us) -> Store:
+def open_store(
+    url: str, *, home: Path, clock: Callable[[], int] = now_us, read_only: bool = False
+) -> Store:
     """Open a migrated database.
 
     Args:
         url: see `address`.
         home: the folder whose lock a SQLite hub holds.
         clock: microseconds since the epoch; PostgreSQL uses its own.
+        read_only: only look, with or without a hub beside; every write is refused.
 
     Raises:
         SettingsError: the address is none.
@@ -85,7 +88,7 @@ def open_store(url: str, *, home: Path, clock: Callable[[], int] = now_us) -> St
         StoreError: the database cannot be reached, or its driver is not installed.
     """
     where = address(url)
-    backend = _backend(where, home, clock)
+    backend = _looking(where) if read_only else _backend(where, home, clock)
     try:
         import_module("holdfast.store.migrations").check(url)
         return Store(backend)
@@ -104,6 +107,20 @@ def _backend(where: Address, home: Path, clock: Callable[[], int]) -> Backend:
     from .postgres import PostgresBackend
 
     return PostgresBackend(where.url)
+
+
+def _looking(where: Address) -> Backend:
+    from .read_only import ReadOnlyBackend
+
+    if where.file is not None:
+        from .sqlite import look_into
+
+        return ReadOnlyBackend(look_into(where.file))
+    require_driver(where)
+    from .postgres import PostgresBackend
+
+    backend = PostgresBackend(where.url)
+    return ReadOnlyBackend(backend.open_reads, backend.close)
 
 
 def require_driver(where: Address) -> None:

@@ -161,16 +161,7 @@ class SqliteBackend(Backend):
 
     @override
     def open_reads(self) -> SqliteReads:
-        connection = sqlite3.connect(
-            f"{self._file.as_uri()}?mode=ro",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,  # the pool hands it from thread to thread, one at a time
-            cached_statements=CACHED_STATEMENTS,
-        )
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        connection.execute("PRAGMA query_only = ON")
-        return SqliteReads(connection, self._compiler)
+        return _reads(self._file, "ro", self._compiler)
 
     @override
     def close(self) -> None:
@@ -194,3 +185,23 @@ class SqliteBackend(Backend):
         ):
             connection.execute(f"PRAGMA {pragma}")
         return connection
+
+
+def look_into(file: Path) -> Callable[[], SqliteReads]:
+    """Opens connections for somebody who only looks, with or without a hub beside."""
+    compiler = sqlite_compiler()
+    # Not mode=ro: where no hub runs, a reader has to make the log's index file.
+    return lambda: _reads(file, "rw", compiler)
+
+
+def _reads(file: Path, mode: str, compiler: Compiler) -> SqliteReads:
+    connection = sqlite3.connect(
+        f"{file.as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,  # the pool hands it from thread to thread, one at a time
+        cached_statements=CACHED_STATEMENTS,
+    )
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    connection.execute("PRAGMA query_only = ON")
+    return SqliteReads(connection, compiler)

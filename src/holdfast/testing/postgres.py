@@ -49,6 +49,13 @@ class PostgresForTests:
         """The address of a new database with all tables."""
         return self._create(f"TEMPLATE {self._made[0]} STRATEGY wal_log")
 
+    def drop(self, url: str) -> None:
+        """Remove a database made here; each takes 8 MB of disk."""
+        name = make_url(url).database
+        if name in self._made:
+            self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            self._made.remove(name)
+
     def drop_all(self) -> None:
         """Remove every database made here."""
         for name in reversed(self._made):

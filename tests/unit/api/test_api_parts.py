@@ -201,7 +201,9 @@ def test_every_error_with_a_status_comes_back_as_itself() -> None:
     assert {ERRORS[code].code for code in ERRORS} == set(ERRORS)
     everything = {kind for kind in vars(errors).values() if isinstance(kind, type)}
     refused = {kind for kind in everything if issubclass(kind, InvalidInput | StoreError)}
-    assert refused - {StoreRefused} <= set(ERRORS.values()), "the client must know what the hub may answer"
+    assert refused - {StoreRefused} <= set(ERRORS.values()), (
+        "the client must know what the hub may answer"
+    )
 
 
 def test_a_page_ends_when_it_is_not_full() -> None:

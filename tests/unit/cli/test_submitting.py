@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from decimal import Decimal
 
 import orjson
@@ -122,6 +123,44 @@ async def test_a_hub_that_goes_away_ends_it():
     with pytest.raises(HubUnreachable):
         await submit(hub, [line(n) for n in range(1, 100)])
     assert hub.asked <= 2 * ACCEPT.concurrency
+
+
+async def test_what_was_accepted_is_told_when_the_hub_goes_away_later():
+    class Leaving(Hub):
+        async def wait(self, event_id, timeout):
+            raise HubUnreachable("it went away")
+
+    fates = []
+    with pytest.raises(HubUnreachable, match="went away"):
+        await submit_all(Leaving(), iter([line(1)]), WAIT, fates.append)
+
+    assert [(fate.event_id, fate.status) for fate in fates] == [("e-hi", "queued")]
+
+
+async def test_an_interrupt_still_hears_what_the_hub_says():
+    asked, answer, more = asyncio.Event(), asyncio.Event(), threading.Event()
+
+    def lines():  # the second never comes: the other tasks wait for input
+        yield line(1)
+        more.wait()
+
+    class Busy(Hub):
+        async def submit(self, type, data, **rest):  # noqa: A002
+            asked.set()
+            await answer.wait()
+            return await super().submit(type, data, **rest)
+
+    fates = []
+    work = asyncio.create_task(submit_all(Busy(), lines(), ACCEPT, fates.append))
+    await asked.wait()
+    work.cancel()
+    await asyncio.sleep(0)
+    answer.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    more.set()
+    assert [fate.event_id for fate in fates] == ["e-hi"]
 
 
 async def test_a_file_is_read_no_faster_than_it_is_submitted():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from holdfast.domain.status import ExecutionStatus
 from holdfast.recording import Collector, RecordingHandler
@@ -34,6 +36,13 @@ class Recording:
 
     def record(self) -> Recorded:
         return self.sink.record("x1")
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[Any]]:
+    """Planted faults are logged with their tracebacks: here they are only collected."""
+    with capture_logs() as collected:
+        yield collected
 
 
 @pytest.fixture

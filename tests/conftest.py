@@ -1,0 +1,17 @@
+"""What every kind of test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from holdfast.testing.postgres import PostgresForTests, running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresForTests]:
+    """One real PostgreSQL for the whole session."""
+    with running_postgres(os.environ.get("HOLDFAST_TEST_POSTGRES_URL")) as server:
+        yield server
