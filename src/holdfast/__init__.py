@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.app import connect
     from holdfast.client import Client, SyncClient
+    from holdfast.client.local import connect
     from holdfast.pipelines.context import RunContext, current_run
     from holdfast.pipelines.graph import Graph
     from holdfast.pipelines.nodes import Skip
@@ -23,7 +23,7 @@ _HOMES = {
     "Skip": "holdfast.pipelines.nodes",
     "State": "holdfast.pipelines.state",
     "SyncClient": "holdfast.client",
-    "connect": "holdfast.app",
+    "connect": "holdfast.client.local",
     "current_run": "holdfast.pipelines.context",
 }
 

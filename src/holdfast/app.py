@@ -1,4 +1,4 @@
-"""The only place where parts are wired: a hub out of settings, `serve` and `connect`."""
+"""The only place where parts are wired: a hub out of settings, and `serve`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,11 @@ from holdfast.operations.kit import Kit
 from holdfast.operations.wait import EndedEvents
 from holdfast.pipelines.registry import Registry
 from holdfast.settings import Settings
-from holdfast.store import migrations
 from holdfast.store.registry import open_store
 from holdfast.telemetry import Metrics, configure_logging, ensure_logging
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-    from holdfast.client import Client
 
 
 @dataclass(slots=True)
@@ -249,38 +246,3 @@ def _bind(settings: Settings) -> socket.socket:
             hint="another program, perhaps another hub, uses it; choose another port",
         ) from error
     return sock
-
-
-@asynccontextmanager
-async def connect(
-    settings: Settings | None = None, *, read_only: bool = False, **overrides: Any
-) -> AsyncGenerator[Client]:
-    """A hub inside this process, and a client of it: for notebooks, scripts and tests.
-
-    ```python
-    async with holdfast.connect(apps=["my_app"]) as client:
-        done = await client.submit("my.pipeline", {"text": "…"}, wait=10)
-    ```
-
-    Args:
-        settings: default: from the environment, with `overrides`.
-        read_only: only look at what is stored; nothing runs, nothing is locked or migrated.
-        **overrides: settings by field name; not together with `settings`.
-
-    Raises:
-        StoreLocked: a hub runs on the same SQLite file; use `holdfast.Client` to talk to it.
-    """
-    from holdfast import settings as settings_module
-    from holdfast.api.in_process import InProcessTransport
-    from holdfast.client import Client
-
-    if settings is None:
-        settings = settings_module.load(overrides)
-    elif overrides:
-        raise TypeError(f"settings are given; {', '.join(overrides)} would not be heard")
-    if not read_only:
-        await asyncio.to_thread(migrations.upgrade, settings.store_url)
-    async with run_hub(settings, in_process=True, read_only=read_only) as parts:
-        transport = InProcessTransport(make_api(parts))
-        async with Client(settings.url, transport=transport) as client:
-            yield client

@@ -198,7 +198,7 @@ async def test_a_hub_killed_in_mid_run_is_taken_over_at_once(
             assert whole.execution.status is ExecutionStatus.CRASHED
             assert whole.payload.get(whole.steps[0].output) == "done before"
             assert gone(runner), "a runner ends with its hub"
-            left = [one for one in (tmp_path / "home" / "journal").iterdir()]
+            left = list((tmp_path / "home" / "journal").iterdir())
             assert len(left) == 1, "the dead boot's journal is taken in and gone"
 
 

@@ -206,7 +206,9 @@ async def test_a_runner_holds_no_database_and_no_setting_of_the_hub(
     open_hub: OpenHub, hub_environ: dict[str, str], tmp_path: Path
 ) -> None:
     hub_environ["OPENAI_API_KEY"] = "sk-nobody-uses-it"
-    hub_environ["HOLDFAST_MODELS"] = '{"fast": "scripted", "standard": "scripted", "expert": "scripted"}'
+    hub_environ["HOLDFAST_MODELS"] = (
+        '{"fast": "scripted", "standard": "scripted", "expert": "scripted"}'
+    )
     async with open_hub(runners=1) as hub:
         event_id = await hub.submit("test.gated", folder=str(tmp_path))
         runner = psutil.Process(int(await until(tmp_path / "pid-1")))

@@ -13,9 +13,7 @@ APPS = "langgraph_app:agent,langgraph_app:report,langgraph_app:loop,langgraph_ap
 
 @pytest.fixture(params=["runner", "in process"])
 async def hub(request: pytest.FixtureRequest, open_hub: OpenHub):
-    async with open_hub(
-        in_process=request.param == "in process", runners=1, apps=APPS
-    ) as opened:
+    async with open_hub(in_process=request.param == "in process", runners=1, apps=APPS) as opened:
         yield opened
 
 

@@ -90,7 +90,7 @@ async def open_client(url: str | None, *, read_only: bool = True) -> AsyncGenera
             yield client
             return
 
-    from holdfast.app import connect
+    from holdfast.client.local import connect
     from holdfast.telemetry import configure_logging
 
     from .terminal import tell

@@ -121,8 +121,13 @@ class Client:
             ended.
         """
         body: View = {"type": type, "data": data}
-        optional = {"source": source, "subject": subject, "time": time, "target": target}
-        optional["priority"] = priority
+        optional: View = {
+            "source": source,
+            "subject": subject,
+            "time": time,
+            "target": target,
+            "priority": priority,
+        }
         body |= {name: value for name, value in optional.items() if value is not None}
         headers = {"content-type": "application/json"}
         if idempotency_key is not None:

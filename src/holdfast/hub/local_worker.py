@@ -59,8 +59,9 @@ class LocalWorker(Worker):
 
     def retire(self) -> None:
         """Take no new work."""
-        self.state = WorkerState.RETIRING
-        self._leave_when_idle()
+        if self.state is not WorkerState.GONE:
+            self.state = WorkerState.RETIRING
+            self._leave_when_idle()
 
     async def kill(self) -> None:
         """Stop everything; what runs in threads is left behind."""

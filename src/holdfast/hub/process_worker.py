@@ -57,6 +57,7 @@ class ProcessWorker(Worker):
         self._wire = Wire(self._on_message, self._on_closed)
         self._gone = asyncio.Event()
         self._unanswered = 0  # pings
+        self._killed_for: str | None = None
         self._pinging: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -156,7 +157,7 @@ class ProcessWorker(Worker):
         self.state = WorkerState.GONE
         if not clean:
             self._signal_kill()  # a runner without a hub must not go on
-        self._employer.on_gone(self, "stopped" if clean else _why(error))
+        self._employer.on_gone(self, "stopped" if clean else self._killed_for or _why(error))
         code = await self._process.wait()
         log.debug("runner.ended", worker=self.name, pid=self.pid, code=code)
         self._gone.set()
@@ -190,6 +191,7 @@ class ProcessWorker(Worker):
             silent = self._unanswered * PING_EVERY_S >= SILENT_FOR_S
             if silent and self.state is not WorkerState.STARTING:
                 log.error("runner.silent", worker=self.name, pid=self.pid, seconds=SILENT_FOR_S)
+                self._killed_for = f"the runner's loop was silent for {SILENT_FOR_S:g} s"
                 self._spawn(self.kill())
                 return
 
@@ -200,4 +202,7 @@ class ProcessWorker(Worker):
 
 
 def _why(error: Exception | None) -> str:
-    return "the runner's process died" if error is None else f"the runner's socket broke: {error}"
+    # A reset: it died with something of ours unread.
+    if error is None or isinstance(error, ConnectionError):
+        return "the runner's process died"
+    return f"the runner's socket broke: {error}"

@@ -169,7 +169,7 @@ class Journal:
         for body in orphan.entries():
             try:
                 self._replay_entry(found, orjson.loads(body))
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 self._fault("journal.bad_entry", boot_id=orphan.boot_id, error=repr(error))
         return list(found.values())
 

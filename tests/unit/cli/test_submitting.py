@@ -30,7 +30,7 @@ class Hub:
         self.gone = False
         self.asked = 0
 
-    async def submit(self, type, data, **rest):  # noqa: A002 - as the client has it
+    async def submit(self, type, data, **rest):
         self.asked += 1
         if self.gone:
             raise HubUnreachable("no hub answers")
@@ -145,7 +145,7 @@ async def test_an_interrupt_still_hears_what_the_hub_says():
         more.wait()
 
     class Busy(Hub):
-        async def submit(self, type, data, **rest):  # noqa: A002
+        async def submit(self, type, data, **rest):
             asked.set()
             await answer.wait()
             return await super().submit(type, data, **rest)

@@ -39,7 +39,7 @@ class Sink:
 class SentEvents:
     sent: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
-    async def submit(self, *, execution_id, type, data, idempotency_key=None) -> str:  # noqa: A002
+    async def submit(self, *, execution_id, type, data, idempotency_key=None) -> str:
         self.sent.append((type, data))
         return f"event-{len(self.sent)}"
 
