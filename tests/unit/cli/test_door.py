@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import typer
 
-from holdfast import app as wiring
+from holdfast.client import local as wiring
 from holdfast import telemetry
 from holdfast.cli.door import open_client, run
 from holdfast.errors import HubUnreachable
