@@ -25,7 +25,8 @@ def main(target: str) -> int:
                     "Install one of them (on Debian: python3-venv) and run make again.\n"
                 )
                 return 1
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        install = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+        install.append("--root-user-action=ignore")
         return subprocess.run([*install, "--target", target, UV], check=False).returncode
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,5 +85,14 @@ def first_command(url: str, pipelines: set[str], *, needs_url: bool) -> str:
         needs_url: the settings in another shell would not lead there.
     """
     if EXAMPLE.exists() and "support.triage" in pipelines:
-        return f"holdfast events submit {EXAMPLE} --wait{f' --url {url}' if needs_url else ''}"
+        hub = f" --url {url}" if needs_url else ""
+        return f"{own_command()} events submit {EXAMPLE} --wait{hub}"
     return f"curl {url}/api/v1/pipelines"
+
+
+def own_command() -> str:
+    """How another shell in this folder calls this program."""
+    if shutil.which("holdfast"):
+        return "holdfast"
+    here = Path(sys.argv[0])
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
