@@ -94,5 +94,6 @@ def own_command() -> str:
     """How another shell in this folder calls this program."""
     if shutil.which("holdfast"):
         return "holdfast"
-    here = Path(sys.argv[0])
-    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
+    installed = Path(sys.executable).with_name("holdfast")
+    here = Path.cwd()
+    return str(installed.relative_to(here) if installed.is_relative_to(here) else installed)

@@ -7,10 +7,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from holdfast import settings as settings_module
 from holdfast.api.in_process import InProcessTransport
 from holdfast.app import make_api, run_hub
-from holdfast.settings import Settings
+from holdfast.settings import Settings, load
 from holdfast.store import migrations
 
 from .client import Client
@@ -36,7 +35,7 @@ async def connect(
         StoreLocked: a hub runs on the same SQLite file; use `holdfast.Client` to talk to it.
     """
     if settings is None:
-        settings = settings_module.load(overrides)
+        settings = load(overrides)
     elif overrides:
         raise TypeError(f"settings are given; {', '.join(overrides)} would not be heard")
     if not read_only:

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 import typer
 
-from holdfast.client import local as wiring
 from holdfast import telemetry
 from holdfast.cli.door import open_client, run
+from holdfast.client import local as wiring
 from holdfast.errors import HubUnreachable
 
 

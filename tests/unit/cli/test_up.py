@@ -18,12 +18,25 @@ def test_the_first_command_is_the_example_where_it_is_there(monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     EXAMPLE.parent.mkdir(parents=True)
     EXAMPLE.touch()
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
 
     told = first_command(URL, {"support.triage"}, needs_url=needs_url)
 
     assert told.startswith("holdfast events submit examples/support_triage/emails.jsonl --wait")
     assert told.endswith(f" --url {URL}") is needs_url
     assert first_command(URL, {"other"}, needs_url=False) == f"curl {URL}/api/v1/pipelines"
+
+
+def test_a_command_that_is_not_on_the_path_is_told_with_its_own(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    EXAMPLE.parent.mkdir(parents=True)
+    EXAMPLE.touch()
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("sys.executable", str(tmp_path / ".venv/bin/python"))
+
+    told = first_command(URL, {"support.triage"}, needs_url=False)
+
+    assert told.startswith(".venv/bin/holdfast events submit ")
 
 
 def test_a_broken_app_is_named_with_its_reason(monkeypatch, tmp_path, capsys):
