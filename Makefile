@@ -23,7 +23,7 @@ test: $(VENV)/.dev ## run every test
 check: $(VENV)/.dev ## format, lint, types, borders between rooms
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/pyright
 
 fmt: $(VENV)/.dev ## format and mend what can be mended

@@ -157,15 +157,17 @@ class LocalHub:
     async def run(self, name: str) -> str:
         """Submit an event and wait until its record is stored; the execution's id."""
         event_id = new_id()
-        with self.parts.ended.expect(event_id) as ended:
+        with self.parts.ended.expect(event_id) as rested:
             await submit(
                 self.kit, owner_id=LOCAL_OWNER, type=name, data={"text": "x"}, event_id=event_id
             )
-            if not await ended_within(ended, TIMEOUT_S):
+            if not await ended_within(rested, TIMEOUT_S):
                 raise TimeoutError(f"{name} did not end")
-            notice = ended.result()
-        assert notice.status == "succeeded", notice
+            notice = rested.result()
         assert notice.execution_id is not None
+        if notice.status != "succeeded":
+            ended = await self.execution(notice.execution_id)
+            raise RuntimeError(f"{name} {ended.status}: {ended.error}")
         return notice.execution_id
 
     async def run_many(self, name: str, runs: int, in_flight: int) -> None:

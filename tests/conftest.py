@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from holdfast.telemetry import configure_logging
 from holdfast.testing.postgres import PostgresForTests, running_postgres
+
+
+@pytest.fixture(autouse=True)
+def every_log_record() -> None:
+    """What one test sets for logging does not hide another's records."""
+    configure_logging("debug")
 
 
 @pytest.fixture(scope="session")

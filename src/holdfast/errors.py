@@ -9,9 +9,14 @@ HoldfastError
 │   └── UnsupportedMedia    unsupported_media     a request's body is of a type we do not read
 ├── NotFound                not_found             no such thing, or not yours
 ├── IllegalMove             illegal_move          the status does not allow the verb
+│   ├── AlreadyAnswered     already_answered      somebody else's answer was taken first
+│   ├── VersionGone         version_gone          it began under a version that is not loaded
+│   └── NobodyWaits         nobody_waits          an event that only answers waits found none
 ├── DeclarationError        bad_declaration       a pipeline is wired wrongly; names the node
 ├── AppError                app_failed            an app module could not be loaded
 ├── NoResult                no_result             a node's result was asked for that is not there
+├── StepTimeout             step_timeout          a step did not finish in the time its policy gives
+├── LoopExceeded            loop_exceeded         a loop would go round more often than its bound
 ├── PromptError             bad_prompt            a prompt cannot be rendered with what the run has
 ├── BranchesFailed          branches_failed       branches of a parallel group failed; names them
 ├── OutsideRun              outside_run           the current run was asked for where none is
@@ -22,6 +27,9 @@ HoldfastError
 │   └── StoreOutdated       store_outdated        the schema is older or newer than the code
 ├── ModelError              model_failed          a model call failed; carries its class
 │   └── AnswerInvalid       answer_invalid        no try produced a valid structured answer
+├── LeaseLost               lease_lost            another execution has the event by now
+├── CheckpointError         bad_checkpoint        a checkpoint cannot keep a value
+├── WaitExpired             wait_expired          the time to wait is over
 ├── RunnerLost              runner_lost           the process that ran the work died
 ├── PortError               port_failed           the hub could not answer a running step
 ├── WrongHost               wrong_host            a request was addressed to another host
@@ -34,7 +42,7 @@ Lower rooms know nothing of HTTP: `api` maps these classes to status codes.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 
 class HoldfastError(Exception):
@@ -109,6 +117,24 @@ class IllegalMove(HoldfastError):
     code = "illegal_move"
 
 
+class AlreadyAnswered(IllegalMove):
+    """The wait has its answer; a second one is not taken."""
+
+    code = "already_answered"
+
+
+class VersionGone(IllegalMove):
+    """The execution is pinned to a version of its pipeline that is not loaded."""
+
+    code = "version_gone"
+
+
+class NobodyWaits(IllegalMove):
+    """An event of a type that runs nothing and is only waited for, while nothing waits."""
+
+    code = "nobody_waits"
+
+
 class DeclarationError(HoldfastError):
     """A pipeline is declared wrongly; the message names pipeline and node."""
 
@@ -125,6 +151,18 @@ class NoResult(HoldfastError, AttributeError, KeyError):
     """A node's result was asked for, but the node did not run or failed."""
 
     code = "no_result"
+
+
+class StepTimeout(HoldfastError, TimeoutError):
+    """A step, or one try of it, did not finish in the time its policy gives."""
+
+    code = "step_timeout"
+
+
+class LoopExceeded(HoldfastError):
+    """A loop would have to go round more often than its bound allows."""
+
+    code = "loop_exceeded"
 
 
 class PromptError(HoldfastError):
@@ -147,6 +185,12 @@ class BranchesFailed(HoldfastError):
         super().__init__(message)
         self.failed = failed
         self.succeeded = succeeded
+
+    @property
+    def errors(self) -> list[Exception]:
+        """What the failed ones raised."""
+        cause = cast("ExceptionGroup[Exception] | None", self.__cause__)
+        return [] if cause is None else list(cause.exceptions)
 
 
 class OutsideRun(HoldfastError):
@@ -212,6 +256,24 @@ class AnswerInvalid(ModelError):
     """No try within the limit produced an answer that fits the schema."""
 
     code = "answer_invalid"
+
+
+class LeaseLost(HoldfastError):
+    """The lease under which something was to be written is no longer held."""
+
+    code = "lease_lost"
+
+
+class CheckpointError(HoldfastError):
+    """A value is of a type that checkpoints do not keep, or was not written by this pipeline."""
+
+    code = "bad_checkpoint"
+
+
+class WaitExpired(HoldfastError):
+    """The time of a wait was over before what it waited for."""
+
+    code = "wait_expired"
 
 
 class RunnerLost(HoldfastError):

@@ -6,9 +6,12 @@ call has a deadline on the asking side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from holdfast.domain.checkpoints import Checkpoint, CheckpointsWanted, Saved
+from holdfast.errors import PortError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,11 @@ class RunSpec:
     delivery: int
     deadline_s: float | None = None  # seconds from the start
     traceparent: str | None = None
+    goes_on: bool = False  # there are checkpoints to go on from
+    answers: Mapping[str, Any] = field(default_factory=dict[str, Any])  # by id of the wait
+    steps: int = 0  # of the same execution before it halted
+    texts: int = 0  # … its payload entries
+    open: Sequence[Mapping[str, Any]] = ()  # … its steps that had not ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +81,107 @@ class EventsPort(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CachedResult:
+    """A result kept for the same input."""
+
+    execution_id: str  # whose it was
+    value: str  # JSON
+
+
+class CachePort(Protocol):
+    """Keeps results of steps for a while, apart for each owner; may forget any of them."""
+
+    async def get(self, *, execution_id: str, key: str) -> CachedResult | None:
+        """What was kept under the key by an execution of the same owner; None when nothing.
+
+        Raises:
+            PortError: the hub did not answer in time or refused.
+        """
+        ...
+
+    async def put(self, *, execution_id: str, key: str, value: str, ttl_s: float) -> None:
+        """Keep a result, as JSON, for so many seconds at most.
+
+        Raises:
+            PortError: the hub did not answer in time or refused.
+        """
+        ...
+
+
+class NoCache:
+    """A cache that keeps nothing, where there is no hub to keep it."""
+
+    async def get(self, *, execution_id: str, key: str) -> CachedResult | None:  # noqa: ARG002
+        """See `CachePort.get`."""
+        return None
+
+    async def put(self, *, execution_id: str, key: str, value: str, ttl_s: float) -> None:
+        """See `CachePort.put`."""
+
+
+class CheckpointsPort(Protocol):
+    """Keeps the state of graphs, for the execution's owner and under its lease.
+
+    Calls take effect in the order in which they were made, not in that of their answers. Each
+    raises `PortError` when the hub did not answer in time or refused, above all when the lease
+    is lost.
+    """
+
+    async def save(self, *, execution_id: str, saved: Saved) -> None:
+        """Store a checkpoint, or writes that follow one; it is stored when this returns."""
+        ...
+
+    async def list(self, *, execution_id: str, wanted: CheckpointsWanted) -> Sequence[Checkpoint]:
+        """Checkpoints with their values and writes, newest first."""
+        ...
+
+    async def drop_runs(self, *, execution_id: str, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints whose metadata name one of these runs."""
+        ...
+
+    async def copy(self, *, execution_id: str, source: str, target: str) -> None:
+        """Copy a thread; what the other thread had is gone."""
+        ...
+
+    async def prune(self, *, execution_id: str, thread_ids: Sequence[str], keep: str) -> None:
+        """Delete threads; with `keep="latest"` the newest checkpoint of each namespace stays."""
+        ...
+
+
+class NoCheckpoints:
+    """Where nothing keeps checkpoints: graphs that need none run, others say why they do not."""
+
+    async def save(self, *, execution_id: str, saved: Saved) -> None:  # noqa: ARG002
+        """See `CheckpointsPort.save`."""
+        raise PortError("nothing keeps checkpoints here")
+
+    async def list(
+        self,
+        *,
+        execution_id: str,  # noqa: ARG002
+        wanted: CheckpointsWanted,  # noqa: ARG002
+    ) -> Sequence[Checkpoint]:
+        """See `CheckpointsPort.list`."""
+        return []
+
+    async def drop_runs(self, *, execution_id: str, run_ids: Sequence[str]) -> None:  # noqa: ARG002
+        """See `CheckpointsPort.drop_runs`."""
+        raise PortError("nothing keeps checkpoints here")
+
+    async def copy(self, *, execution_id: str, source: str, target: str) -> None:  # noqa: ARG002
+        """See `CheckpointsPort.copy`."""
+        raise PortError("nothing keeps checkpoints here")
+
+    async def prune(self, *, execution_id: str, thread_ids: Sequence[str], keep: str) -> None:  # noqa: ARG002
+        """See `CheckpointsPort.prune`."""
+        raise PortError("nothing keeps checkpoints here")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """The services one execution may use."""
 
     events: EventsPort
+    cache: CachePort = field(default_factory=NoCache)
+    checkpoints: CheckpointsPort = field(default_factory=NoCheckpoints)

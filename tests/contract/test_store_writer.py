@@ -210,7 +210,7 @@ async def test_the_queue_is_read_over_its_partial_indexes(
     assert "status = '" in compiled.sql  # a parameter would hide it from a prepared plan
     shown = "\n".join(str(row) for row in plan)
     assert index in shown
-    assert "Seq Scan" not in shown
+    assert "Seq Scan on events" not in shown
     assert "SCAN events\n" not in shown + "\n"
     if index == "ix_events_ready":
         assert "Sort" not in shown

@@ -51,9 +51,15 @@ OPERATIONS = [
     ("GET", "/api/v1/events/{event_id}"),
     ("POST", "/api/v1/events/{event_id}/cancel"),
     ("GET", "/api/v1/executions"),
+    ("POST", "/api/v1/executions/prune"),
     ("GET", "/api/v1/executions/{execution_id}"),
     ("GET", "/api/v1/executions/{execution_id}/export"),
     ("POST", "/api/v1/executions/{execution_id}/cancel"),
+    ("POST", "/api/v1/executions/{execution_id}/migrate"),
+    ("POST", "/api/v1/executions/{execution_id}/pause"),
+    ("POST", "/api/v1/executions/{execution_id}/resume"),
+    ("POST", "/api/v1/executions/{verb}"),
+    ("POST", "/api/v1/pipelines/{name}/{verb}"),
     ("GET", "/api/v1/executions/{execution_id}/stream"),
     ("GET", "/api/v1/pipelines"),
     ("GET", "/api/v1/pipelines/{name}"),
@@ -131,7 +137,8 @@ async def test_what_is_there_conforms(schema: Any, url: str, tmp_path: Path) -> 
         for event in known:
             in_path = {"event_id": event["id"], "execution_id": event["execution_id"]}
             for method, path in OPERATIONS:
-                if "{" in path and "{name}" not in path:
+                of_one = "{event_id}" in path or "{execution_id}" in path
+                if of_one and not path.endswith("/migrate"):  # which needs a body
                     yield schema[path][method].Case(path_parameters=in_path)
             pipeline = {"name": event["target"]}
             yield schema["/api/v1/pipelines/{name}"]["GET"].Case(path_parameters=pipeline)

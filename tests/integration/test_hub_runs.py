@@ -105,8 +105,8 @@ async def test_a_foreign_graph_is_recorded_whole(hub: HubForTests) -> None:
     assert [message["content"] for message in messages] == ["hi", "you said hi", "thanks"]
 
 
-async def test_an_interrupt_fails_and_says_why(hub: HubForTests) -> None:
-    event, whole = await hub.run("test.asking", messages=[{"role": "user", "content": "hi"}])
+async def test_an_interrupt_without_checkpoints_fails_and_says_why(hub: HubForTests) -> None:
+    event, whole = await hub.run("test.mute", messages=[{"role": "user", "content": "hi"}])
     assert event.status is EventStatus.FAILED
     assert whole.execution.error is not None
     assert whole.execution.error["code"] == "interrupted"

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
-from . import events, executions, pipelines, problems, system
+from . import events, executions, pipelines, problems, retention, system
 from .hosts import HostCheck
 from .openapi import complete
 from .parts import ApiParts
@@ -36,7 +36,8 @@ def create_api(parts: ApiParts) -> FastAPI:
         middleware=[Middleware(problems.Faults), Middleware(HostCheck, host=parts.host)],
     )
     app.state.parts = parts
-    routers = [room.router for room in (events, executions, pipelines, system)]
+    # `/executions/prune` would else be taken for one of the verbs of `/executions/{verb}`.
+    routers = [room.router for room in (events, retention, executions, pipelines, system)]
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes])

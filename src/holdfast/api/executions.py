@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
@@ -13,15 +15,19 @@ from holdfast.errors import NotFound
 from holdfast.operations import read
 from holdfast.operations.cancel import cancel_execution
 from holdfast.operations.export import export_execution
+from holdfast.operations.many import many_executions
+from holdfast.operations.pause import pause
 from holdfast.operations.progress import follow
+from holdfast.operations.resume import NOTHING, migrate, resume
 from holdfast.operations.views import microseconds, record_view
+from holdfast.store.commands import Resumed
 from holdfast.store.queries import ListExecutions
 
 from . import schemas
-from .fields import Id, IdInPath, Page, PipelineName, Strict
-from .openapi import answers, stream_answer
+from .fields import Id, IdInPath, Page, PipelineName, Strict, Time
+from .openapi import BODY_PROBLEMS, answers, json_request, stream_answer
 from .parts import Caller, parts_of
-from .requests import no_body, no_query, single_values
+from .requests import no_body, no_query, read_model, single_values
 from .responses import ROOT, execution_body, execution_links, json, page_body
 from .streaming import EventStream, position
 
@@ -34,6 +40,44 @@ class ExecutionQuery(Page):
     status: ExecutionStatus | None = None
     pipeline: PipelineName | None = Field(None, description="Name of the pipeline.")
     event_id: Id | None = Field(None, description="Of this event only.")
+
+
+class ResumeBody(Strict):
+    """Body of a resume."""
+
+    answer: Any = Field(None, description="What it waits for; a paused one takes none.")
+    wait: str | None = Field(None, description="Id or name of the wait, where there are several.")
+
+
+class MigrateBody(Strict):
+    """Body of a migration."""
+
+    version: str = Field(min_length=1, description="The loaded version of its pipeline.")
+
+
+class ManyFilter(Strict):
+    """Which executions."""
+
+    status: ExecutionStatus | None = None
+    pipeline: PipelineName | None = None
+    event_id: Id | None = None
+    since: Time | None = None
+    until: Time | None = None
+
+
+class ManyBody(Strict):
+    """Body of a verb on many executions."""
+
+    filter: ManyFilter
+    dry_run: bool = False
+
+
+class ManyVerb(StrEnum):
+    """What can be done to many executions."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
 
 
 class StreamQuery(Strict):
@@ -120,6 +164,82 @@ async def cancel(request: Request, caller: Caller, execution_id: IdInPath) -> Re
     return json(body, 200 if cancelled.status in EVENT_ENDS else 202)
 
 
+@router.post(
+    "/{execution_id}/resume",
+    status_code=202,
+    responses=answers({202: (schemas.Resumed, "It goes on.")}, 400, 404, 409, 413, 415, 422),
+    dependencies=[Depends(no_query)],
+    openapi_extra=json_request(ResumeBody, required=False),
+)
+async def resume_one(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
+    """Answer what an execution waits for, or let a paused one go on.
+
+    The first answer is taken; a second one gets 409. The same execution goes on, with its record.
+    """
+    _check(execution_id)
+    body = await read_model(request, ResumeBody, may_be_empty=True)
+    given = body.answer if "answer" in body.model_fields_set else NOTHING
+    kit = parts_of(request).kit
+    resumed = await resume(kit, execution_id, caller.owner_id, answer=given, wait=body.wait)
+    return _moved(resumed, execution_id)
+
+
+@router.post(
+    "/{execution_id}/pause",
+    status_code=202,
+    responses=answers({202: (schemas.Resumed, "It is being stopped.")}, 404, 409, 422),
+    dependencies=[Depends(no_query), Depends(no_body)],
+)
+async def pause_one(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
+    """Stop a running execution before its next step; resume lets it go on from there.
+
+    One whose pipeline has no checkpoints would lose what it has done, and gets 409.
+    """
+    _check(execution_id)
+    paused = await pause(parts_of(request).kit, execution_id, caller.owner_id)
+    return _moved(paused, execution_id)
+
+
+@router.post(
+    "/{execution_id}/migrate",
+    status_code=202,
+    responses=answers({202: (schemas.Resumed, "It belongs to that version.")}, *BODY_PROBLEMS),
+    dependencies=[Depends(no_query)],
+    openapi_extra=json_request(MigrateBody),
+)
+async def migrate_one(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
+    """Let a halted execution go on under the loaded version of its pipeline, on purpose."""
+    _check(execution_id)
+    body = await read_model(request, MigrateBody)
+    kit = parts_of(request).kit
+    migrated = await migrate(kit, execution_id, caller.owner_id, body.version)
+    return _moved(migrated, execution_id)
+
+
+@router.post(
+    "/{verb}",
+    responses=answers({200: (schemas.Done, "What came of it.")}, *BODY_PROBLEMS),
+    dependencies=[Depends(no_query)],
+    openapi_extra=json_request(ManyBody),
+)
+async def many(request: Request, caller: Caller, verb: ManyVerb) -> Response:
+    """Cancel, pause or resume all executions that a filter chooses; `dry_run` only counts them.
+
+    What refuses is told, and stops none of the others.
+    """
+    body = await read_model(request, ManyBody)
+    wanted = ListExecutions(
+        owner_id=caller.owner_id,
+        status=body.filter.status,
+        name=body.filter.pipeline,
+        event_id=body.filter.event_id,
+        since=microseconds(body.filter.since),
+        until=microseconds(body.filter.until),
+    )
+    kit = parts_of(request).kit
+    return json(asdict(await many_executions(kit, verb.value, wanted, dry_run=body.dry_run)))
+
+
 @router.get(
     "/{execution_id}/stream",
     responses=stream_answer("Server-sent events; `data` is JSON.", 204, 404, 422),
@@ -150,6 +270,15 @@ async def stream(
         return Response(status_code=204)  # tells an EventSource to come no more
     entries = follow(parts.kit, execution_id, caller.owner_id, after)
     return EventStream(execution_id, entries, parts.stopping)
+
+
+def _moved(moved: Resumed, execution_id: str) -> Response:
+    body = {
+        "id": execution_id,
+        "status": moved.status.value,
+        "links": execution_links(execution_id, moved.event_id),
+    }
+    return json(body, 202)
 
 
 def _check(execution_id: str) -> None:

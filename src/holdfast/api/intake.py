@@ -39,7 +39,9 @@ class PlainEvent(Strict):
     subject: Subject | None = Field(None, description="What it is about.")
     time: Time | None = Field(None, description="When it happened.")
     target: PipelineName | None = Field(None, description="The pipeline, when `type` is not it.")
-    priority: int = Field(0, ge=-1000, le=1000, description="Higher runs first.")
+    priority: int | None = Field(
+        None, ge=-1000, le=1000, description="Higher runs first; without it the pipeline's own."
+    )
 
 
 class CloudEvent(Strict):
@@ -70,7 +72,7 @@ class Intake(TypedDict):
     subject: str | None
     time: datetime | None
     target: str | None
-    priority: int
+    priority: int | None
     idempotency_key: str | None
     traceparent: str | None
 
@@ -120,7 +122,7 @@ async def read_event(request: Request) -> Intake:
         subject=event.subject,
         time=event.time,
         target=None,
-        priority=0,
+        priority=None,
         idempotency_key=key or f"{event.source} {event.id}",
         traceparent=_traceparent(event.traceparent) or traceparent,
     )

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from enum import StrEnum
+
 from fastapi import APIRouter, Depends, Request, Response
 
 from holdfast.errors import NotFound
+from holdfast.operations.many import whole_pipeline
 from holdfast.operations.views import View
 from holdfast.pipelines.base import Declaration
 
 from . import schemas
-from .openapi import answers
-from .parts import parts_of, principal
-from .requests import no_query
+from .fields import Strict
+from .openapi import BODY_PROBLEMS, answers, json_request
+from .parts import Caller, parts_of, principal
+from .requests import no_query, read_model
 from .responses import ROOT, json
 
 router = APIRouter(
     prefix=f"{ROOT}/pipelines", tags=["pipelines"], dependencies=[Depends(principal)]
 )
+
+
+class WholeBody(Strict):
+    """Body of a verb on a whole pipeline."""
+
+    dry_run: bool = False
+
+
+class WholeVerb(StrEnum):
+    """What can be done to a whole pipeline."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
 
 
 @router.get(
@@ -58,6 +77,26 @@ async def get_pipeline(request: Request, name: str) -> Response:
     return json(view)
 
 
+@router.post(
+    "/{name}/{verb}",
+    responses=answers({200: (schemas.Done, "What came of it.")}, *BODY_PROBLEMS),
+    dependencies=[Depends(no_query)],
+    openapi_extra=json_request(WholeBody, required=False),
+)
+async def whole(request: Request, caller: Caller, name: str, verb: WholeVerb) -> Response:
+    """Cancel, pause or resume a whole pipeline.
+
+    Cancelling ends all its unfinished events. Pausing keeps queued ones from starting and stops
+    running ones that have checkpoints; the others run on and are told as refused.
+    """
+    body = await read_model(request, WholeBody, may_be_empty=True)
+    kit = parts_of(request).kit
+    if name not in kit.registry:
+        raise NotFound(f"there is no pipeline {name!a}")
+    done = await whole_pipeline(kit, verb.value, name, caller.owner_id, dry_run=body.dry_run)
+    return json(asdict(done))
+
+
 def _summary(declaration: Declaration) -> View:
     return {
         "name": declaration.name,
@@ -66,5 +105,9 @@ def _summary(declaration: Declaration) -> View:
         "code_version": declaration.code_version,
         "description": declaration.description,
         "deadline": declaration.deadline,
+        "priority": declaration.priority,
+        "retries": declaration.retries,
+        "max_running": declaration.max_running,
+        "retention": declaration.retention and declaration.retention.total_seconds(),
         "links": {"pipeline": f"{ROOT}/pipelines/{declaration.name}"},
     }

@@ -72,6 +72,30 @@ class Cancelled(Answer):
     links: EventLinks | ExecutionLinks
 
 
+class Resumed(Answer):
+    """What a wish to go on, or to stand still, did."""
+
+    id: str
+    status: EventStatus = Field(description="Of the event.")
+    links: ExecutionLinks
+
+
+class Refused(Answer):
+    """One of many that did not take a verb."""
+
+    id: str
+    code: str
+    message: str
+
+
+class Done(Answer):
+    """What a verb did to many."""
+
+    matched: int
+    done: int
+    refused: list[Refused]
+
+
 class Event(Answer):
     """An event as lists show it."""
 
@@ -144,6 +168,8 @@ class Execution(Answer):
     unknown: Unknown
     flags: dict[str, Any]
     seq: int = Field(description="Number of its last change.")
+    waits: list[dict[str, Any]] = Field(description="What it waits for now.")
+    stops: list[dict[str, Any]] = Field(description="When it waited or was paused, and went on.")
     links: ExecutionLinks
 
 
@@ -187,7 +213,9 @@ class AttemptTokens(Answer):
     cache_write: int | None
     output: int | None
     reasoning: int | None
-    usage: str = Field(description="reported, estimated, unbilled or unknown")
+    usage: str = Field(
+        description="reported, estimated, unbilled, unknown, or none where no provider was asked"
+    )
 
 
 class Attempt(Answer):
@@ -271,6 +299,13 @@ class ExecutionPage(Answer):
     next: str | None = Field(description="The next page; null on the last one.")
 
 
+class Pruned(Answer):
+    """What was deleted because it was kept long enough."""
+
+    events: dict[str, int] = Field(description="Events by pipeline that declares a retention.")
+    dry_run: bool = Field(description="They were only counted.")
+
+
 class PipelineLinks(Answer):
     """Where a pipeline is."""
 
@@ -285,7 +320,11 @@ class Pipeline(Answer):
     version: str
     code_version: str
     description: str
-    deadline: float | None
+    deadline: float | None = Field(description="Seconds an execution may take.")
+    priority: int = Field(description="Of its events when their sender names none.")
+    retries: int = Field(description="Deliveries wished for after a temporary error.")
+    max_running: int | None = Field(description="Executions that one hub runs at once.")
+    retention: float | None = Field(description="Seconds that records are kept.")
     links: PipelineLinks
 
 

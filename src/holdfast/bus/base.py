@@ -9,6 +9,8 @@ from dataclasses import dataclass
 QUEUED = "event.queued"  # something may be claimed
 ENDED = "event.ended"  # an event reached a status in which it rests
 CANCEL = "execution.cancel"  # a running execution is to be stopped
+PAUSE = "execution.pause"  # … before its next step, to go on later
+HALTED = "event.halted"  # something waits, perhaps for a time
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ CUT_OFF = frozenset({"length", "max_tokens", "content_filter"})
 def cells(attempts: Sequence[View]) -> dict[str, str]:
     """Tokens and cost of all attempts together, what nobody knows marked with `?`."""
     ended = [one for one in attempts if one["status"] != "running"]
-    if not ended:
+    if all(one["tokens"]["usage"] == "none" for one in ended):  # it asked no provider
         return {}
     usage = [one["tokens"]["usage"] for one in ended]
     lacks: dict[str, Any] = {

@@ -70,12 +70,41 @@ def draw_execution(view: View, width: int) -> list[Text]:
     rows = list(_tree(view["steps"]))
     lines = [_header(view)]
     lines += _laid_out(rows, width)
+    if view["waits"]:
+        told = f"waits for {waits_text(view['waits'])}"
+        lines += _wrapped(Note("", "  ", told, "cyan"), width)
     if view["error"]:
         lines += _wrapped(Note("", "  ", _error_text(view), "red"), width)
     lines += _wrapped(Note("", "  ", _sums(view), ""), width)
     lines += [line for note in _remarks(view) for line in _wrapped(note, width)]
     lines.append(_origin(view))
     return lines
+
+
+def waits_text(waits: Sequence[View]) -> str:
+    """What an execution waits for: `approve: Buy it for 3? · nap (time)`."""
+    return " · ".join(
+        f"{one_line(wait['name'])}: {one_line(as_line(wait['question']), 200)}"
+        if wait["question"] is not None
+        else f"{one_line(wait['name'])} ({_awaited(wait)})"
+        for wait in waits
+    )
+
+
+def _awaited(wait: View) -> str:
+    if wait["awaits"] is None:
+        return one_line(wait["kind"])
+    about = f" about {one_line(wait['subject'])}" if wait["subject"] else ""
+    return f"event {one_line(wait['awaits'])}{about}"
+
+
+def as_line(value: Any) -> str:
+    """A value on one line: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    import orjson
+
+    return orjson.dumps(value).decode()
 
 
 def _header(view: View) -> Text:
@@ -130,7 +159,7 @@ def _branch(
 def _row(step: View, guide: str) -> Row:
     status, own = step["status"], step["attempts"]
     name = one_line(step["operation"])
-    choice = decision_text(step) if step["kind"] == "router" else ""
+    choice = decision_text(step) if step["kind"] in ("router", "loop") else ""
     if choice:
         return Row(guide, name, {}, status, choice)
     cells = {
@@ -151,6 +180,9 @@ def decision_text(step: View) -> str:
     decision = cast("View", output)
     target = "end" if decision["target"] == "__end__" else one_line(decision["target"])
     why = "otherwise" if decision["fallback"] else one_line(decision["rule"], 120)
+    if "round" in decision:
+        bound = ", the bound" if decision["exhausted"] else ""
+        why += f", round {decision['round']} of {decision['at_most']}{bound}"
     return f"→ {target} ({why})"
 
 
@@ -166,6 +198,8 @@ def _notes(step: View, children: Sequence[View]) -> list[tuple[str, str]]:
         notes.append((worth, "yellow" if "invalid" in worth or "failed" in worth else "dim"))
     if step["error"] and not any(_same_error(step, child) for child in children):
         notes.append((_phase(step) + error_line(step["error"]), "red"))
+    if step["error"] and step["error"].get("fallback"):
+        notes.append((f"{one_line(step['error']['fallback'])} stands in", "yellow"))
     return notes
 
 

@@ -20,6 +20,9 @@ app = typer.Typer(help="See what ran, step by step.", no_args_is_help=True)
 
 R = TypeVar("R")
 
+MANY = ("cancel", "pause", "resume")
+"""What can be done to many at once."""
+
 Id = Annotated[
     str, typer.Argument(metavar="ID", help="An execution, or an event: its newest execution.")
 ]
@@ -130,6 +133,101 @@ def export(
 
 
 @app.command()
+def resume(
+    id: Id,  # noqa: A002
+    answer: Annotated[
+        str | None, typer.Option("--answer", help="What it waits for, as JSON.", metavar="JSON")
+    ] = None,
+    wait: Annotated[
+        str | None, typer.Option("--wait", help="Which wait, where there are several.")
+    ] = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Answer what an execution waits for, or let a paused one go on."""
+    from .terminal import tell, write_json
+
+    given: Any = ... if answer is None else _json(answer)
+    told = run(
+        _with(
+            url, id, lambda client, found: client.resume(found, given, wait=wait), read_only=False
+        )
+    )
+    if as_json:
+        write_json(told)
+    else:
+        tell("It goes on.")
+
+
+@app.command()
+def pause(
+    id: Id,  # noqa: A002
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Stop a running execution before its next step; resume lets it go on from there."""
+    from .terminal import tell, write_json
+
+    told = run(_with(url, id, lambda client, found: client.pause(found), read_only=False))
+    if as_json:
+        write_json(told)
+    else:
+        tell("It stops before its next step.")
+
+
+@app.command()
+def migrate(
+    id: Id,  # noqa: A002
+    to: Annotated[str, typer.Option("--to", help="The loaded version.", metavar="VERSION")],
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Let a halted execution go on under another version of its pipeline than it began with."""
+    from .terminal import tell, write_json
+
+    told = run(_with(url, id, lambda client, found: client.migrate(found, to), read_only=False))
+    if as_json:
+        write_json(told)
+    else:
+        tell(f"It belongs to version {to} now; it is {told['status']}.")
+
+
+@app.command("many")
+def many(
+    verb: Annotated[str, typer.Argument(help="cancel, pause or resume", metavar="VERB")],
+    status: Annotated[str | None, typer.Option(help="Only those that stand so.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only this pipeline's.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel, pause or resume all executions that a filter chooses; first they are counted."""
+    from .terminal import tell, write_json
+
+    if verb not in MANY:
+        raise typer.BadParameter(f"{verb} is none of: {', '.join(MANY)}")
+
+    async def work(*, dry_run: bool) -> Any:
+        async with open_client(url, read_only=False) as client:
+            return await client.many(verb, dry_run=dry_run, status=status, pipeline=pipeline)
+
+    count = run(work(dry_run=True))["matched"]
+    if count and not yes and not typer.confirm(f"{verb} {count} executions?", err=True):
+        raise typer.Exit(1)
+    done: Any = {"matched": 0, "done": 0, "refused": []}
+    if count:
+        done = run(work(dry_run=False))
+    if as_json:
+        write_json(done)
+    else:
+        tell(f"{done['done']} of {done['matched']}")
+        for one in done["refused"]:
+            tell(f"{one['id']}: {one['message']}", "yellow")
+    if done["refused"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def cancel(
     id: Id,  # noqa: A002
     url: Url = None,
@@ -145,6 +243,43 @@ def cancel(
         write_json(answer)
     else:
         tell(f"Its event is {answer['status']}; a running step is being stopped.")
+
+
+@app.command()
+def prune(
+    pipeline: Annotated[str | None, typer.Option(help="Only this pipeline's.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Delete what is older than its pipeline's retention: ended events and what ran for them."""
+    from .figures import count
+    from .terminal import tell, write_json
+
+    async def work() -> Any:
+        async with open_client(url, read_only=dry_run) as client:
+            return await client.prune(pipeline, dry_run=dry_run)
+
+    answer = run(work())
+    if as_json:
+        write_json(answer)
+        return
+    if not answer["events"]:
+        tell("No such pipeline declares a retention: Pipeline(…, retention=timedelta(days=30)).")
+    for name, events in answer["events"].items():
+        deleted = "to delete" if dry_run else "deleted, with their executions"
+        tell(f"{name}: {count(events, 'event')} {deleted}")
+
+
+def _json(text: str) -> Any:
+    import orjson
+
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(
+            f"--answer is not JSON: {error}", hint="text needs quotes: '\"yes\"'"
+        ) from None
 
 
 async def _with(

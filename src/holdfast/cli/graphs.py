@@ -16,8 +16,16 @@ View = dict[str, Any]
 START, END = "__start__", "__end__"
 NAMES = {START: "start", END: "end"}
 
-_SHAPES = {"router": ("{{", "}}"), "start": ("([", "])"), "end": ("([", "])")}
-_MARKS = {"router": "◆", "parallel": "‖", "model": "●", "start": "○"}
+_SHAPES = {"router": ("{{", "}}"), "loop": ("{{", "}}"), "start": ("([", "])"), "end": ("([", "])")}
+_MARKS = {
+    "router": "◆",
+    "loop": "↻",
+    "parallel": "‖",
+    "map": "≡",
+    "pipeline": "▣",
+    "model": "●",
+    "start": "○",
+}
 
 
 def draw_graph(graph: View) -> list[Text]:
@@ -31,10 +39,10 @@ def draw_graph(graph: View) -> list[Text]:
         ways.setdefault(edge["from"], []).append(edge)
     groups: dict[str, list[View]] = {}
     for node in graph["nodes"]:
-        if node.get("group"):
-            groups.setdefault(node["group"], []).append(node)
+        if above := _above(node):
+            groups.setdefault(above, []).append(node)
     lines: list[Text] = []
-    outer = [name for name in in_order(graph) if name != END and not nodes[name].get("group")]
+    outer = [name for name in in_order(graph) if name != END and not _above(nodes[name])]
     size = max((cell_len(_name(name)) for name in outer), default=0)
     room = max((cell_len(_about(nodes[name])) for name in outer), default=0)
     for name in outer:
@@ -85,10 +93,18 @@ def mermaid(graph: View) -> str:
             if node.get("group") == group:
                 lines.append(f'    {ids[node["name"]]}["{_quoted(node)}"]')
         lines += ["  end", f"  {ids[group]} -.- g{ids[group]}"]
+    for node in graph["nodes"]:
+        if failing := node.get("stands_in_for"):
+            lines.append(f"  {ids[failing]} -.->|fails| {ids[node['name']]}")
     for edge in graph["edges"]:
         label = f'|"{_escaped(edge["label"])}"|' if edge.get("label") else ""
         lines.append(f"  {ids[edge['from']]} -->{label} {ids[edge['to']]}")
     return "\n".join(lines) + "\n"
+
+
+def _above(node: View) -> str | None:
+    """The node under which this one is drawn: its group, or what it stands in for."""
+    return node.get("group") or node.get("stands_in_for")
 
 
 def _name(name: str) -> str:
@@ -115,9 +131,30 @@ def _about(node: View) -> str:
     if node["kind"] == "start":
         return ""
     parts = [node["kind"], *(node[key] for key in ("alias", "answer") if node.get(key))]
+    parts += _policy(node.get("policy") or {})
+    if node.get("at_once"):
+        parts.append(f"{node['at_once']} at once")
+    if node.get("stands_in_for"):
+        parts.append("stands in when it fails")
     if node.get("on_failure") == "continue":
         parts.append("goes on when a branch fails")
+    elif (node.get("policy") or {}).get("on_failure") == "continue":
+        parts.append("may fail")
     return " · ".join(one_line(part) for part in parts)
+
+
+def _policy(policy: View) -> list[str]:
+    """What it may take, how often it is tried, how many at once."""
+    told: list[str] = []
+    if seconds := policy.get("timeout") or policy.get("total_timeout"):
+        told.append(f"{seconds:g} s")
+    if retries := policy.get("retries"):
+        told.append("1 retry" if retries == 1 else f"{retries} retries")
+    if policy.get("concurrency"):
+        told.append(f"{policy['concurrency']} at once")
+    if policy.get("cache"):
+        told.append("cached")
+    return told
 
 
 def _branch_lines(branches: Sequence[View]) -> list[Text]:

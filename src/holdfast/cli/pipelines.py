@@ -82,6 +82,49 @@ def graph(
         put(Text(title(view), "bold"), *graphs.draw_graph(view["graph"]))
 
 
+@app.command("pause")
+def pause_all(name: Name, url: Url = None, as_json: Json = False) -> None:
+    """Let no further event of a pipeline start, and stop what runs before its next step."""
+    _whole(url, "pause", name, as_json=as_json)
+
+
+@app.command("resume")
+def resume_all(name: Name, url: Url = None, as_json: Json = False) -> None:
+    """Let a paused pipeline's events and executions go on."""
+    _whole(url, "resume", name, as_json=as_json)
+
+
+@app.command("cancel")
+def cancel_all(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel all unfinished events of a pipeline; first they are counted."""
+    count = run(_do(url, "cancel", name, dry_run=True))["matched"]
+    if count and not yes and not typer.confirm(f"cancel {count} events of {name}?", err=True):
+        raise typer.Exit(1)
+    _whole(url, "cancel", name, as_json=as_json)
+
+
+def _whole(url: str | None, verb: str, name: str, *, as_json: bool) -> None:
+    from .terminal import tell, write_json
+
+    done = run(_do(url, verb, name))
+    if as_json:
+        write_json(done)
+        return
+    tell(f"{name}: {verb}; {done['done']} of {done['matched']}")
+    for one in done["refused"]:
+        tell(f"{one['id']}: {one['message']}", "yellow")
+
+
+async def _do(url: str | None, verb: str, name: str, *, dry_run: bool = False) -> Any:
+    async with open_client(url, read_only=False) as client:
+        return await client.whole_pipeline(verb, name, dry_run=dry_run)
+
+
 async def _ask(url: str | None, name: str | None = None) -> Any:
     async with open_client(url) as client:
         return await client.pipelines() if name is None else await client.pipeline(name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from .drawing import decision_text, error_line, title
+from .drawing import decision_text, error_line, title, waits_text
 from .figures import all_tokens, dollars, milliseconds, one_line, plain
 from .terminal import console, style_of, write_json
 
@@ -64,12 +64,18 @@ class Tail:
                 self._operations[data["step"]] = data["operation"]
                 return self._step("▸", data, one_line(data["kind"]), "dim")
             case "attempt.started":
-                about = f"attempt {data['n']}  {one_line(data['model'] or '')}"
+                about = f"attempt {data['n']}  {one_line(data['provider'] or '')}"
                 return self._step(" ", data, about.rstrip(), "dim")
             case "attempt.finished":
                 return self._step(" ", data, _attempt(data), style_of(data["status"]) or "none")
             case "step.finished":
                 return self._step(_MARKS.get(data["status"], "✗"), data, _step(data))
+            case "execution.waiting":
+                return Text(f"… waits for {waits_text(data['waits'])}", "cyan")
+            case "execution.paused":
+                return Text("… paused", "cyan")
+            case "execution.resumed":
+                return Text("… goes on", "cyan")
             case "execution.finished":
                 return _end(data)
             case _:

@@ -10,6 +10,7 @@ import httpx
 import orjson
 
 from holdfast.errors import (
+    AlreadyAnswered,
     BodyTooLarge,
     HoldfastError,
     HubFault,
@@ -17,6 +18,7 @@ from holdfast.errors import (
     IllegalMove,
     InvalidInput,
     MalformedBody,
+    NobodyWaits,
     NotFound,
     NotReady,
     StoreError,
@@ -24,18 +26,21 @@ from holdfast.errors import (
     StoreOutdated,
     UnknownPipeline,
     UnsupportedMedia,
+    VersionGone,
     WrongHost,
 )
 
 ERRORS: Mapping[str, type[HoldfastError]] = {
     kind.code: kind
     for kind in (
+        AlreadyAnswered,
         BodyTooLarge,
         HubFault,
         IdempotencyConflict,
         IllegalMove,
         InvalidInput,
         MalformedBody,
+        NobodyWaits,
         NotFound,
         NotReady,
         StoreError,
@@ -43,6 +48,7 @@ ERRORS: Mapping[str, type[HoldfastError]] = {
         StoreOutdated,
         UnknownPipeline,
         UnsupportedMedia,
+        VersionGone,
         WrongHost,
     )
 }
@@ -56,7 +62,8 @@ class Entry:
     Attributes:
         id: where to take the stream up again (`after`); None for streamed text.
         type: `execution.started`, `step.started`, `attempt.started`, `attempt.finished`,
-            `step.finished`, `execution.finished` or `tokens`.
+            `step.finished`, `execution.waiting`, `execution.paused`, `execution.resumed`,
+            `execution.finished` or `tokens`.
         data: what happened. Of `tokens`: `step`, `text`, and `so_far` when the text replaces what
             came before.
     """

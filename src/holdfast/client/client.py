@@ -121,13 +121,8 @@ class Client:
             ended.
         """
         body: View = {"type": type, "data": data}
-        optional: View = {
-            "source": source,
-            "subject": subject,
-            "time": time,
-            "target": target,
-            "priority": priority,
-        }
+        optional: View = {"source": source, "subject": subject, "time": time, "target": target}
+        optional["priority"] = priority
         body |= {name: value for name, value in optional.items() if value is not None}
         headers = {"content-type": "application/json"}
         if idempotency_key is not None:
@@ -217,9 +212,79 @@ class Client:
         """An execution and its event as one self-contained document."""
         return await self._ask("GET", f"{_execution(execution_id)}/export")
 
+    async def resume(
+        self, execution_id: str, answer: Any = ..., *, wait: str | None = None
+    ) -> View:
+        """Answer what an execution waits for, or let a paused one go on.
+
+        Args:
+            execution_id: which.
+            answer: JSON; leave it out for a paused one.
+            wait: id or name of the wait, where there are several.
+
+        Raises:
+            AlreadyAnswered: somebody else's answer was first.
+            VersionGone: the version it began under is not loaded; see `migrate`.
+        """
+        body: View = {} if answer is ... else {"answer": answer}
+        if wait is not None:
+            body["wait"] = wait
+        return await self._post(f"{_execution(execution_id)}/resume", body)
+
+    async def pause(self, execution_id: str) -> View:
+        """Stop a running execution before its next step."""
+        return await self._ask("POST", f"{_execution(execution_id)}/pause")
+
+    async def migrate(self, execution_id: str, version: str) -> View:
+        """Let a halted execution go on under the loaded version of its pipeline."""
+        return await self._post(f"{_execution(execution_id)}/migrate", {"version": version})
+
+    async def many(self, verb: str, *, dry_run: bool = False, **filters: Any) -> View:
+        """Cancel, pause or resume all executions that a filter chooses.
+
+        Args:
+            verb: `cancel`, `pause` or `resume`.
+            dry_run: only count them.
+            **filters: `status`, `pipeline`, `event_id`, `since`, `until`.
+
+        Returns:
+            `matched`, `done`, and `refused` with the reasons.
+        """
+        body = {"filter": _given(filters), "dry_run": dry_run}
+        return await self._post(f"{API}/executions/{verb}", body)
+
+    async def whole_pipeline(self, verb: str, name: str, *, dry_run: bool = False) -> View:
+        """Cancel, pause or resume all of a pipeline, its queued events included.
+
+        Args:
+            verb: `cancel`, `pause` or `resume`.
+            name: of the pipeline.
+            dry_run: only count what it would take.
+
+        Returns:
+            As `many`.
+        """
+        path = f"{API}/pipelines/{quote(name, safe='')}/{verb}"
+        return await self._post(path, {"dry_run": dry_run})
+
     async def cancel_execution(self, execution_id: str) -> View:
         """Cancel an unfinished execution and its event; a running step is told to stop."""
         return await self._ask("POST", f"{_execution(execution_id)}/cancel")
+
+    async def prune(self, pipeline: str | None = None, *, dry_run: bool = False) -> View:
+        """Delete ended events older than their pipeline's `retention`, with their executions.
+
+        Args:
+            pipeline: only this one's.
+            dry_run: only count.
+
+        Returns:
+            `events`: how many, by pipeline that declares a retention; `dry_run`.
+        """
+        params: dict[str, Any] = {} if pipeline is None else {"pipeline": pipeline}
+        if dry_run:
+            params["dry_run"] = "true"
+        return await self._ask("POST", f"{API}/executions/prune", params=params)
 
     async def follow(
         self, execution_id: str, after: str | int | None = None
@@ -298,6 +363,10 @@ class Client:
             if page["next"] is None:
                 return
             page = await self._ask("GET", page["next"])
+
+    async def _post(self, path: str, body: View) -> View:
+        headers = {"content-type": "application/json"}
+        return await self._ask("POST", path, headers=headers, content=orjson.dumps(body))
 
     async def _ask(self, method: str, path: str, *, extra_s: float = 0, **rest: Any) -> View:
         try:

@@ -103,9 +103,33 @@ class SyncClient:
         """See `Client.export`."""
         return self._call(self._client.export, execution_id)
 
+    def resume(self, execution_id: str, answer: Any = ..., *, wait: str | None = None) -> View:
+        """See `Client.resume`."""
+        return self._call(self._client.resume, execution_id, answer, wait=wait)
+
+    def pause(self, execution_id: str) -> View:
+        """See `Client.pause`."""
+        return self._call(self._client.pause, execution_id)
+
+    def migrate(self, execution_id: str, version: str) -> View:
+        """See `Client.migrate`."""
+        return self._call(self._client.migrate, execution_id, version)
+
+    def many(self, verb: str, *, dry_run: bool = False, **filters: Any) -> View:
+        """See `Client.many`."""
+        return self._call(self._client.many, verb, dry_run=dry_run, **filters)
+
+    def whole_pipeline(self, verb: str, name: str, *, dry_run: bool = False) -> View:
+        """See `Client.whole_pipeline`."""
+        return self._call(self._client.whole_pipeline, verb, name, dry_run=dry_run)
+
     def cancel_execution(self, execution_id: str) -> View:
         """See `Client.cancel_execution`."""
         return self._call(self._client.cancel_execution, execution_id)
+
+    def prune(self, pipeline: str | None = None, *, dry_run: bool = False) -> View:
+        """See `Client.prune`."""
+        return self._call(self._client.prune, pipeline, dry_run=dry_run)
 
     def follow(self, execution_id: str, after: str | int | None = None) -> Generator[Entry]:
         """See `Client.follow`."""

@@ -15,6 +15,9 @@ import orjson
 
 from .payload import Entry, encode
 
+NO_USAGE = "none"
+"""What is said of an attempt's tokens when it asked no provider: it is one try of another node."""
+
 
 @dataclass(slots=True, kw_only=True)
 class StepStarted:
@@ -51,7 +54,7 @@ class StepFinished:
 
 @dataclass(slots=True, kw_only=True)
 class AttemptStarted:
-    """A model call is about to be made for a step."""
+    """A model call is about to be made for a step, or a step of another kind to be tried."""
 
     k: ClassVar[str] = "attempt.started"
     step: int
@@ -88,7 +91,7 @@ class AttemptFinished:
     tokens_cache_write: int | None = None  # of the input: written to a cache
     tokens_output: int | None = None  # all output, reasoning included
     tokens_reasoning: int | None = None  # of the output
-    usage: str = "unknown"  # reported by the provider, estimated, or unknown
+    usage: str = "unknown"  # reported by the provider, estimated, unknown, or NO_USAGE
     error: dict[str, Any] | None = None
     error_class: str | None = None  # temporary, rate_limit, permanent, budget, unknown
     first: int = 0
@@ -112,7 +115,7 @@ class AttemptValidated:
 
 @dataclass(slots=True, kw_only=True)
 class Finished:
-    """The execution ended; nothing follows."""
+    """The execution ended or stands still; nothing follows."""
 
     k: ClassVar[str] = "finished"
     status: str  # ExecutionStatus
@@ -120,6 +123,8 @@ class Finished:
     output: int | None = None
     error: dict[str, Any] | None = None  # {"code", "message", "type"?, "step"?}
     faults: list[str] = field(default_factory=list[str])  # where recording itself went wrong
+    waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # `domain.halts.Wait`
+    saved: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # its checkpoints
     first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 

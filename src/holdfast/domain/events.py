@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from .halts import Halt
 from .status import EventStatus
 
 LOCAL_OWNER = "local"
@@ -17,6 +18,10 @@ MAX_DEPTH = 100
 """Deepest nesting of an event's data: JSON writers give up at 254."""
 
 
+ANSWERS = "wait"
+"""Kind of target of an event that runs nothing and only answers those who wait for it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEvent:
     """An event as it was checked at the door, before it is stored."""
@@ -27,7 +32,7 @@ class NewEvent:
     source: str  # CloudEvents `source`: who sent it (URI reference)
     subject: str | None
     target: str  # name of the pipeline
-    target_kind: str  # "pipeline"
+    target_kind: str  # "pipeline" or ANSWERS
     data: bytes  # JSON, as it came (validated against the pipeline's schema)
     idempotency_key: str | None  # unique per owner
     body_hash: str  # hex digest of the canonical body, to tell a repeat from a conflict
@@ -65,6 +70,9 @@ class Event:
     received_at: int
     finished_at: int | None
     last_error: dict[str, Any] | None  # {"code", "message", …} of the newest failure
+    pause_requested_at: int | None = None
+    pinned: str | None = None  # graph version of its checkpoints; no other may go on from them
+    halt: dict[str, Any] | None = None  # where its halted execution goes on, see `domain.halts`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,3 +90,6 @@ class Claimed:
     delivery: int  # 1 for the first
     crashes: int
     started_at: int
+    goes_on: bool = False  # there are checkpoints to go on from
+    halt: Halt | None = None  # where the same execution goes on
+    answers: dict[str, Any] = field(default_factory=dict[str, Any])  # by id of the wait

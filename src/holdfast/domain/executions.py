@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from .checkpoints import Saved
+from .halts import Halt, Totals, Wait
 from .status import ExecutionStatus, StepStatus
 
 PICO = 10**12
@@ -17,18 +19,7 @@ def usd(pico: int | None) -> Decimal | None:
     return None if pico is None else Decimal(pico).scaleb(-12)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """Sums over an execution's attempts; a sum of known parts only, see the two counters."""
-
-    tokens_input: int = 0
-    tokens_output: int = 0
-    tokens_cached: int = 0
-    tokens_reasoning: int = 0
-    cost_pico: int = 0  # picodollars
-    credits: int = 0
-    usage_unknown: int = 0  # attempts whose tokens nobody reported
-    cost_unknown: int = 0  # attempts without a known price
+__all__ = ["PICO", "Attempt", "Execution", "Record", "Step", "Totals", "usd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +51,7 @@ class Execution:
     totals: Totals
     flags: dict[str, Any]  # suspicious, usage_unknown, …: what a reader should know at a glance
     seq: int  # number of the last journalled change
+    stops: list[dict[str, Any]] | None = None  # when it waited or was paused, see `domain.halts`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,3 +126,9 @@ class Record:
     lease_owner: str  # boot id that held the lease
     fence: int
     counts_as_crash: bool = True  # False when the hub died and not the work's own process
+    part: int = 0  # grows with every resume; each part holds only what is new with it
+    reopened: tuple[int, ...] = ()  # steps that an earlier part has, not ended then
+    halt: Halt | None = None  # where a waiting or paused one goes on
+    waits: tuple[Wait, ...] = ()  # what it waits for
+    saved: tuple[Saved, ...] = ()  # checkpoints to be stored with it
+    keeps_checkpoints: bool = False  # also when its event has come to rest

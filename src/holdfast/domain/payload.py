@@ -35,6 +35,9 @@ SPLIT_DEPTH = 3
 INLINE_BYTES = 48
 """Members whose JSON is no longer than this stay inside their object."""
 
+INLINE_CHARS = INLINE_BYTES - 2
+"""The same for a text, without its quotes."""
+
 EVENT_ENTRY: Entry = ["e"]
 
 
@@ -209,22 +212,27 @@ def _too_deep(decoded: Any) -> bool:
 class Texts:
     """The growing pool of one execution, on the side that runs it; for any thread."""
 
-    __slots__ = ("_entries", "_index", "_lists", "_lock", "_taken")
+    __slots__ = ("_entries", "_index", "_lists", "_lock", "_taken", "_texts")
 
-    def __init__(self, *event_forms: bytes) -> None:
+    def __init__(self, *event_forms: bytes, before: int = 0) -> None:
         """Start a pool whose index 0 stands for the event's data.
 
         Args:
             event_forms: JSON spellings of the data; a value that encodes to one of them is index 0.
+            before: entries that earlier parts of the record have; only their number counts.
         """
         self._index: dict[bytes, int] = {}
+        self._texts: dict[str, int] = {}  # a text handed on from step to step is encoded once
         self._entries: list[bytes] = []
         self._lists: list[tuple[int, list[int]]] = []  # lists that later ones may extend
         self._taken = 0
         self._lock = threading.Lock()
         for form in event_forms:
-            self._index[b"v" + form] = 0
+            self._index[_plain(form)] = 0
         self._entries.append(orjson.dumps(EVENT_ENTRY))
+        if before:
+            self._entries += [b"null"] * (before - 1)
+            self._taken = before
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -278,39 +286,43 @@ class Texts:
             return first, new
 
     def _add(self, value: Any, depth: int) -> int:
+        if type(value) is str:
+            return self._add_text(value)
         if depth and isinstance(value, dict):
             return self._add_object(cast("dict[Any, Any]", value), depth)
         if depth and isinstance(value, list | tuple) and value:
             items = [self._add(item, depth - 1) for item in cast("Sequence[Any]", value)]
             return self._keep(b'["l",' + orjson.dumps(items) + b"]")
-        return self._add_plain(encode(value))
+        return self._keep(_plain(encode(value)))
 
     def _add_object(self, value: dict[Any, Any], depth: int) -> int:
         if not all(type(key) is str for key in value):
-            return self._add_plain(_encode_in_parts(value))
-        members: dict[str, int | orjson.Fragment] = {}
+            return self._keep(_plain(_encode_in_parts(value)))
+        members: dict[str, Any] = {}
         pointed: list[str] = []
         for name, member in value.items():
-            if isinstance(member, dict | list | tuple) and member and depth > 1:
+            if _is_small(member):
+                members[name] = member
+            elif type(member) is str:
+                members[name] = self._add_text(member)
+                pointed.append(name)
+            elif isinstance(member, dict | list | tuple) and member and depth > 1:
                 members[name] = self._add(member, depth - 1)
                 pointed.append(name)
-                continue
-            body = encode(member)
-            if len(body) <= INLINE_BYTES:
+            elif len(body := encode(member)) <= INLINE_BYTES:
                 members[name] = orjson.Fragment(body)
             else:
-                members[name] = self._add_plain(body)
+                members[name] = self._keep(_plain(body))
                 pointed.append(name)
         try:
             return self._keep(orjson.dumps(["d", members, pointed]))
-        except TypeError:  # a lone surrogate in a key
-            return self._add_plain(_encode_in_parts(value))
+        except TypeError:  # a lone surrogate, an integer beyond 64 bits
+            return self._keep(_plain(_encode_in_parts(value)))
 
-    def _add_plain(self, body: bytes) -> int:
-        index = self._index.get(b"v" + body)
+    def _add_text(self, text: str) -> int:
+        index = self._texts.get(text)
         if index is None:
-            index = self._index[b"v" + body] = len(self._entries)
-            self._entries.append(b'["v",' + body + b"]")
+            index = self._texts[text] = self._keep(_plain(encode(text)))
         return index
 
     def _keep(self, entry: bytes) -> int:
@@ -319,6 +331,17 @@ class Texts:
             index = self._index[entry] = len(self._entries)
             self._entries.append(entry)
         return index
+
+
+def _is_small(value: object) -> bool:
+    """Whether it stays inside its object and goes into JSON as it is."""
+    if type(value) is str:
+        return len(value) <= INLINE_CHARS
+    return value is None or type(value) is bool or type(value) is int
+
+
+def _plain(body: bytes) -> bytes:
+    return b'["v",' + body + b"]"
 
 
 class Payload:

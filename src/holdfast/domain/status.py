@@ -49,7 +49,8 @@ class StepStatus(StrEnum):
 
 E = EventStatus
 EVENT_MOVES: Mapping[EventStatus, frozenset[EventStatus]] = {
-    E.QUEUED: frozenset({E.RUNNING, E.CANCELLED}),
+    # Back to waiting: the version it is pinned to is not loaded any more.
+    E.QUEUED: frozenset({E.RUNNING, E.WAITING, E.CANCELLED}),
     E.RUNNING: frozenset(
         {E.QUEUED, E.WAITING, E.PAUSED, E.SUCCEEDED, E.FAILED, E.DEAD, E.CANCELLED}
     ),
@@ -87,6 +88,9 @@ EXECUTION_ENDS: frozenset[ExecutionStatus] = frozenset(
     status for status, moves in EXECUTION_MOVES.items() if not moves
 )
 
+HALTED: frozenset[ExecutionStatus] = frozenset({X.WAITING, X.PAUSED})
+"""Where an execution stands still and holds no runner."""
+
 MAX_CRASHES = 3
 """An event whose process died this often is set aside as `dead`."""
 
@@ -121,5 +125,9 @@ def event_after(outcome: ExecutionStatus, *, crashes: int, cancel_requested: boo
             if cancel_requested:
                 return E.CANCELLED
             return E.DEAD if crashes >= MAX_CRASHES else E.QUEUED
+        case X.WAITING:
+            return E.CANCELLED if cancel_requested else E.WAITING
+        case X.PAUSED:
+            return E.CANCELLED if cancel_requested else E.PAUSED
         case _:
             raise IllegalMove(f"an execution that is {outcome} does not end its event")

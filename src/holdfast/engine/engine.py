@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from holdfast.recording import Collector, RecordingHandler
 from holdfast.recording.collector import describe_error
 from holdfast.telemetry import logger
 
+from .checkpointed import CheckpointedRun
 from .threads import ExecutionThreads, running_execution
 
 log = logger("engine")
@@ -44,6 +45,8 @@ class Outcome:
     status: ExecutionStatus
     output: Any = None
     error: dict[str, Any] | None = None
+    waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    saved: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 @dataclass(slots=True)
@@ -56,6 +59,8 @@ class _Running:
     deadline: asyncio.TimerHandle | None = None
     grace: asyncio.TimerHandle | None = None
     stopped: Outcome | None = None  # why it was told to stop; decides the outcome from then on
+    run: CheckpointedRun | None = None  # only with checkpoints can it be paused
+    pausing: bool = False
 
 
 class Engine:
@@ -104,6 +109,8 @@ class Engine:
             spec.execution_id,
             self._sink,
             code_left_running=lambda: self._threads.active(spec.execution_id) > 0,
+            steps=spec.steps,
+            halted=spec.open,
         )
         x = _Running(spec, collector)
         self._running[spec.execution_id] = x
@@ -121,6 +128,19 @@ class Engine:
         if x is None:
             return False
         self._stop(x, Outcome(ExecutionStatus.CANCELLED))
+        return True
+
+    def pause(self, execution_id: str) -> bool:
+        """Ask a run to stop before its next step; False when it is not running here.
+
+        A run without checkpoints goes on: it would lose what it has done.
+        """
+        x = self._running.get(execution_id)
+        if x is None:
+            return False
+        x.pausing = True
+        if x.run is not None:
+            x.run.pause()
         return True
 
     async def drain(self) -> None:
@@ -153,10 +173,16 @@ class Engine:
         for timer in (x.deadline, x.grace):
             if timer is not None:
                 timer.cancel()
-        if abandoned:
+        # A step may have given its code up while the execution went on and ended otherwise.
+        if abandoned or self._threads.active(x.spec.execution_id) > 0:
             self._on_abandoned(x.spec.execution_id)
         x.collector.finish(
-            outcome.status, output=outcome.output, error=outcome.error, abandoned=abandoned
+            outcome.status,
+            output=outcome.output,
+            error=outcome.error,
+            abandoned=abandoned,
+            waits=outcome.waits,
+            saved=outcome.saved,
         )
         self._on_end(x.spec.execution_id)
         if not self._running:
@@ -168,7 +194,7 @@ class Engine:
         try:
             declaration = self._registry.get(x.spec.name)
             event = declaration.validate(orjson.loads(x.spec.data))
-            x.collector.texts = Texts(*_event_forms(event, x.spec.data))
+            x.collector.texts = Texts(*_event_forms(event, x.spec.data), before=x.spec.texts)
             return await self._run_graph(x, declaration, event)
         except asyncio.CancelledError:
             raise
@@ -176,6 +202,12 @@ class Engine:
             if not isinstance(error, HoldfastError):
                 log.debug("execution.failed", execution_id=x.spec.execution_id, exc_info=error)
             return Outcome(ExecutionStatus.FAILED, error=_error_of(error))
+
+    def _checkpointed(self, x: _Running, declaration: Declaration) -> CheckpointedRun:
+        x.run = CheckpointedRun(declaration, x.spec, self._ports.checkpoints)
+        if x.pausing:
+            x.run.pause()
+        return x.run
 
     async def _run_graph(self, x: _Running, declaration: Declaration, event: Any) -> Outcome:
         context = RunContext(
@@ -192,7 +224,15 @@ class Engine:
             "configurable": {"thread_id": x.spec.event_id},
         }
         with running(context):
-            final: Any = await declaration.graph().ainvoke(declaration.initial(event), config)
+            if declaration.checkpointed:
+                ran = await self._checkpointed(x, declaration).run(event, config)
+                if ran.paused:
+                    return Outcome(ExecutionStatus.PAUSED, saved=ran.saved)
+                if ran.waits:
+                    return Outcome(ExecutionStatus.WAITING, waits=ran.waits, saved=ran.saved)
+                final = ran.final
+            else:
+                final: Any = await declaration.graph().ainvoke(declaration.initial(event), config)
         if interrupts := _interrupts_in(final):
             return _interrupted(interrupts)
         output = declaration.result(final)
@@ -224,8 +264,9 @@ def _interrupted(interrupts: Any) -> Outcome:
         ExecutionStatus.FAILED,
         error={
             "code": "interrupted",
-            "message": "the graph called interrupt(), and waiting for an answer is not supported "
-            f"yet; it asked: {'; '.join(asked)}",
+            "message": "the graph called interrupt(), but has no checkpoints to wait with; "
+            f"it asked: {'; '.join(asked)}",
+            "hint": "register it with Graph(…, checkpoints=True)",
         },
     )
 

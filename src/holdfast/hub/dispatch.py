@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from holdfast.bus import Notice
 from holdfast.bus.base import CANCEL, QUEUED
 from holdfast.domain.events import Claimed
-from holdfast.domain.ids import MICROS
-from holdfast.domain.status import MAX_CRASHES
+from holdfast.domain.ids import MICROS, now_us
+from holdfast.domain.status import MAX_CRASHES, EventStatus
 from holdfast.errors import StoreError
 from holdfast.journal.running import Start
 from holdfast.operations.kit import Kit
 from holdfast.ports import RunSpec
 from holdfast.store.commands import Claim
+from holdfast.store.queries import EventById
+from holdfast.store.queries.hub import LeasesOf
 from holdfast.telemetry import logger
 
 from .crew import Crew
@@ -29,8 +31,17 @@ CLAIM_AT_MOST = 32
 SWEEP_S = 5.0
 """How long a lost doorbell can delay an event."""
 
+GATHER_S = 0.01
+"""How long to wait for more free slots when only few are."""
+
 MAX_SOLO = 2
 """Extra workers at once for executions that must run alone."""
+
+RETRY_S = 1.0
+"""Pause before the next claim while the database is away."""
+
+LAST_CLAIM_S = 5.0
+"""How long a closing hub waits for the answer to a claim under way."""
 
 LEASE_S = 15.0
 """How long an event stays with a hub that is not heard of."""
@@ -43,18 +54,33 @@ class Dispatcher:
         kit: the hub's parts.
         crew: who runs.
         default_deadline_s: deadline of pipelines that name none; None for no limit.
+        give_back: called with an execution that was claimed and cannot be begun here.
     """
 
-    def __init__(self, kit: Kit, crew: Crew, *, default_deadline_s: float | None) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        crew: Crew,
+        *,
+        default_deadline_s: float | None,
+        give_back: Callable[[str], None],
+    ) -> None:
         self._kit = kit
         self._crew = crew
         self._default_deadline_s = default_deadline_s
+        self._give_back = give_back
         self._bell = asyncio.Event()
         self._bell.set()
         self._suspects: deque[Claimed] = deque()
         self._claiming = False
+        self._closing = False
+        self._few_until: asyncio.TimerHandle | None = None
+        self._in_doubt = False  # a claim may have been stored though its answer was lost
         self._cancelled_early: set[str] = set()
         self._versions = kit.registry.versions()
+        self._limits = {
+            one.name: one.max_running for one in kit.registry if one.max_running is not None
+        }
         self._stop_listening: Callable[[], None] = kit.bus.listen(QUEUED, self._rung)
         self._task: asyncio.Task[None] | None = None
         kit.metrics.describe("holdfast_claims_total", "counter", "Events claimed.")
@@ -64,11 +90,16 @@ class Dispatcher:
         self._task = asyncio.create_task(self._loop(), name="dispatcher")
 
     async def close(self) -> None:
-        """Claim nothing more."""
+        """Claim nothing more; what a claim under way still brings is given back."""
+        self._closing = True
         self._stop_listening()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        self._stop_gathering()
+        if self._task is None:
+            return
+        if self._claiming:  # cancelling it would not take it back, only lose its answer
+            await asyncio.wait({self._task}, timeout=LAST_CLAIM_S)
+        self._task.cancel()
+        await asyncio.wait({self._task})
 
     def ring(self) -> None:
         """A slot became free or something may be runnable."""
@@ -103,7 +134,7 @@ class Dispatcher:
         self._bell.set()
 
     async def _loop(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 async with asyncio.timeout(SWEEP_S):
                     await self._bell.wait()
@@ -111,24 +142,44 @@ class Dispatcher:
                 pass  # the sweep: a bell may have been lost
             self._bell.clear()
             try:
+                if self._in_doubt:
+                    await self._give_back_lost_claims()
                 await self._claim_all()
             except StoreError as error:
                 log.error("hub.claim_failed", error=str(error))
-                await asyncio.sleep(1.0)
+                self._in_doubt = True
+                if self._closing:
+                    return
+                await asyncio.sleep(RETRY_S)
                 self._bell.set()
 
     async def _claim_all(self) -> None:
         """Claim until nothing is left or the slots are taken."""
-        while self._versions:
+        while self._versions and not self._closing:
             free = sum(worker.free for worker in self._crew.workers)
             slots = sum(worker.slots for worker in self._crew.workers)
-            # Under load wait for a quarter of the slots: claims are cheaper in groups.
-            if free == 0 or (free < slots // 4 and free < CLAIM_AT_MOST):
+            if free == 0 or (free < min(slots // 4, CLAIM_AT_MOST) and not self._gathered()):
                 return
+            self._stop_gathering()
             limit = min(free, CLAIM_AT_MOST)
             claimed = await self._claim(limit)
             if len(claimed) < limit:
                 return
+
+    def _gathered(self) -> bool:
+        """Whether to claim though few slots are free.
+
+        Under load more will be in a moment, and claims are cheaper in groups; but what holds the
+        other slots may take hours.
+        """
+        if self._few_until is None:
+            self._few_until = asyncio.get_running_loop().call_later(GATHER_S, self._bell.set)
+        return self._few_until.when() <= asyncio.get_running_loop().time()
+
+    def _stop_gathering(self) -> None:
+        if self._few_until is not None:
+            self._few_until.cancel()
+            self._few_until = None
 
     async def _claim(self, limit: int) -> list[Claimed]:
         self._claiming = True
@@ -139,6 +190,7 @@ class Dispatcher:
                     lease_owner=self._kit.boot_id,
                     lease_us=int(LEASE_S * MICROS),
                     versions=self._versions,
+                    room=self._room(),
                 )
             )
             for one in claimed:
@@ -151,7 +203,60 @@ class Dispatcher:
         self._kit.metrics.add("holdfast_claims_total", len(claimed))
         return claimed
 
+    async def _give_back_lost_claims(self) -> None:
+        """Give back what a claim took whose answer was lost together with the connection.
+
+        Nobody else would: the lease is ours, and no hub reaps its own.
+        """
+        store, journal = self._kit.store, self._kit.journal
+        for lease in await store.read(LeasesOf(self._kit.boot_id)):
+            if journal.get(lease.execution_id) is not None:
+                continue
+            event = await store.read(EventById(lease.event_id, lease.owner_id))
+            if event.status is not EventStatus.RUNNING or event.fence != lease.fence:
+                continue  # it has ended meanwhile
+            self._note(
+                Claimed(
+                    event_id=event.id,
+                    owner_id=event.owner_id,
+                    target=event.target,
+                    target_kind=event.target_kind,
+                    data=b"null",
+                    traceparent=event.traceparent,
+                    execution_id=lease.execution_id,
+                    fence=lease.fence,
+                    delivery=event.deliveries,
+                    crashes=event.crashes,
+                    started_at=now_us(),
+                )
+            )
+            self._give_back(lease.execution_id)
+        self._in_doubt = False
+
+    def _room(self) -> dict[str, int]:
+        """How many more may run of each pipeline that limits itself."""
+        if not self._limits:
+            return {}
+        busy = Counter(
+            running.start.claimed.target
+            for running in self._kit.journal.all()
+            if running.finished is None
+        )
+        return {name: max(0, most - busy[name]) for name, most in self._limits.items()}
+
     def _begin(self, claimed: Claimed) -> None:
+        self._note(claimed)
+        if self._closing:
+            self._give_back(claimed.execution_id)
+        elif claimed.crashes >= MAX_CRASHES - 1:
+            # One crash from being set aside: it runs in a process of its own, so that if it is
+            # the poison it takes nobody along, and if it is not, nobody takes it along.
+            self._suspects.append(claimed)
+            self._hire_for_suspects()
+        else:
+            self._assign(claimed)
+
+    def _note(self, claimed: Claimed) -> None:
         graph_version, code_version = self._versions[claimed.target]
         self._kit.journal.begin(
             Start(
@@ -161,13 +266,6 @@ class Dispatcher:
                 code_version=code_version,
             )
         )
-        if claimed.crashes >= MAX_CRASHES - 1:
-            # One crash from being set aside: it runs in a process of its own, so that if it is
-            # the poison it takes nobody along, and if it is not, nobody takes it along.
-            self._suspects.append(claimed)
-            self._hire_for_suspects()
-        else:
-            self._assign(claimed)
 
     def _assign(self, claimed: Claimed) -> None:
         worker = max(self._crew.workers, key=lambda one: one.free, default=None)
@@ -187,6 +285,7 @@ class Dispatcher:
 
     def _run(self, worker: Worker, claimed: Claimed) -> None:
         deadline = self._kit.registry.get(claimed.target).deadline or self._default_deadline_s
+        halt = claimed.halt
         worker.run(
             RunSpec(
                 execution_id=claimed.execution_id,
@@ -199,5 +298,10 @@ class Dispatcher:
                 delivery=claimed.delivery,
                 deadline_s=deadline,
                 traceparent=claimed.traceparent,
+                goes_on=claimed.goes_on,
+                answers=claimed.answers,
+                steps=halt.steps if halt else 0,
+                texts=halt.texts if halt else 0,
+                open=halt.open if halt else (),
             )
         )

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict, replace
 
 from holdfast.bus import Notice
-from holdfast.bus.base import ENDED, QUEUED
+from holdfast.bus.base import ENDED, HALTED, QUEUED
 from holdfast.domain.executions import Record
 from holdfast.domain.status import EVENT_ENDS, EventStatus, ExecutionStatus
 from holdfast.errors import HoldfastError, StoreError, StoreRefused
@@ -19,6 +19,9 @@ log = logger("hub")
 
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Pauses while the database is away; the last one repeats. The record waits in the journal."""
+
+DRAIN_S = 5.0
+"""How long a closing hub waits for its last records to be stored."""
 
 
 class Endings:
@@ -46,6 +49,8 @@ class Endings:
     async def store_now(self, running: Running, *, counts_as_crash: bool = True) -> None:
         """Store a finished execution; returns when it is committed."""
         record = running.record(counts_as_crash=counts_as_crash)
+        if self._keeps_checkpoints(record.execution.name):
+            record = replace(record, keeps_checkpoints=True)
         try:
             finished = await self._write(record)
         except HoldfastError as error:
@@ -68,6 +73,12 @@ class Endings:
             )
         elif status is EventStatus.QUEUED:
             self._kit.bus.publish(Notice(QUEUED, event_id=running.event_id))
+        else:
+            self._kit.bus.publish(Notice(HALTED, event_id=running.event_id, status=status))
+
+    def _keeps_checkpoints(self, name: str) -> bool:
+        registry = self._kit.registry
+        return name in registry and registry.get(name).keep_checkpoints
 
     async def _write(self, record: Record) -> Finished:
         """Write a record, again and again while the database is away.
@@ -115,13 +126,13 @@ class Endings:
             log.error("hub.outcome_refused", execution_id=run.id, error=str(again))
             return None
 
-    async def drain(self, grace_s: float) -> None:
+    async def drain(self) -> None:
         """Wait until all that was begun is stored, but not for a database that stays away.
 
         What is not stored by then waits in the journal for the next boot.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + grace_s
+        until = loop.time() + DRAIN_S
         while self._tasks and (left := until - loop.time()) > 0:
             await asyncio.wait(set(self._tasks), timeout=left)
         if self._tasks:

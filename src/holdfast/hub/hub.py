@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.bus import Notice
-from holdfast.bus.base import CANCEL
+from holdfast.bus.base import CANCEL, PAUSE
 from holdfast.domain.status import ExecutionStatus
 from holdfast.errors import PortError
 from holdfast.operations.kit import Kit
 from holdfast.operations.submit import submit
+from holdfast.ports import CachedResult
 from holdfast.telemetry import logger
 
 from .crew import Crew
 from .dispatch import Dispatcher
 from .ending import Endings
+from .keeping import Keeper
 from .leases import LeaseKeeper
 from .recovery import recover
+from .results import ResultCache
+from .timers import Timers
 from .worker import Employer, Worker
 
 log = logger("hub")
@@ -54,12 +58,21 @@ class Hub:
         self.crew = Crew(
             size=options.runners, hire=lambda name: hire(name, self), metrics=kit.metrics
         )
-        self._dispatcher = Dispatcher(kit, self.crew, default_deadline_s=options.default_deadline_s)
-        self._leases = LeaseKeeper(kit, self._cancel)
+        self._dispatcher = Dispatcher(
+            kit,
+            self.crew,
+            default_deadline_s=options.default_deadline_s,
+            give_back=lambda one: self._crash(one, "it was claimed and not begun", counts=False),
+        )
+        self._leases = LeaseKeeper(kit, self._cancel, self._pause)
+        self._results = ResultCache()
+        self._keeper = Keeper(kit.store)
+        self.timers = Timers(kit)
         self._was_ready: set[Worker] = set()
         self._closing = False
         self._ready = asyncio.Event()
         self._stop_listening = kit.bus.listen(CANCEL, self._cancel_asked)
+        self._stop_pausing = kit.bus.listen(PAUSE, self._pause_asked)
         kit.metrics.describe("holdfast_running", "gauge", "Executions under way.")
 
     async def start(self) -> None:
@@ -68,6 +81,7 @@ class Hub:
         await self.crew.start()
         self._dispatcher.start()
         self._leases.start()
+        self.timers.start()
 
     async def ready(self) -> None:
         """Wait until a worker takes work."""
@@ -77,13 +91,16 @@ class Hub:
         """Stop claiming, let work end within the grace, hand the rest back."""
         self._closing = True
         self._stop_listening()
+        self._stop_pausing()
+        await self.timers.close()
         await self._dispatcher.close()
         await self.crew.close(self._options.stop_grace_s)
         await self._leases.close()
         for running in self.kit.journal.all():
             if running.finished is None:  # claimed, but no worker ever had it
                 self._crash(running.id, "the hub stopped before it could start", counts=False)
-        await self._endings.drain(self._options.stop_grace_s)
+        await self._keeper.close()
+        await self._endings.drain()
 
     # -- Employer --------------------------------------------------------------------------
 
@@ -129,6 +146,14 @@ class Hub:
         running = self.kit.journal.get(execution_id)
         if running is None:
             raise PortError(f"execution {execution_id} is not under way")
+        if port == "cache.get":
+            found = self._results.get(running.owner_id, args["key"])
+            return None if found is None else [found.execution_id, found.value]
+        if port == "cache.put":
+            result = CachedResult(execution_id, args["value"])
+            return self._results.put(running.owner_id, args["key"], result, args["ttl_s"])
+        if port.startswith("checkpoints."):
+            return await self._keeper.ask(running, port.removeprefix("checkpoints."), args)
         if port != "events.submit":
             raise PortError(f"no port {port}")
         submitted = await submit(
@@ -153,6 +178,15 @@ class Hub:
     def _cancel_asked(self, notice: Notice) -> None:
         if notice.execution_id is not None:
             self._cancel(notice.execution_id)
+
+    def _pause_asked(self, notice: Notice) -> None:
+        if notice.execution_id is not None:
+            self._pause(notice.execution_id)
+
+    def _pause(self, execution_id: str) -> None:
+        for worker in self.crew.workers:
+            if execution_id in worker.in_flight:
+                worker.pause(execution_id)
 
     def _cancel(self, execution_id: str) -> None:
         for worker in self.crew.workers:

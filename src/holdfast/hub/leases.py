@@ -29,11 +29,13 @@ class LeaseKeeper:
         kit: the hub's parts.
         stop: called with the id of an execution whose lease another hub has taken, or that
             somebody asked to cancel.
+        pause: called with the id of one that somebody asked to pause.
     """
 
-    def __init__(self, kit: Kit, stop: Callable[[str], None]) -> None:
+    def __init__(self, kit: Kit, stop: Callable[[str], None], pause: Callable[[str], None]) -> None:
         self._kit = kit
         self._stop = stop
+        self._pause = pause
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -62,6 +64,8 @@ class LeaseKeeper:
                     self._stop(held[event_id].id)
             for event_id in extended.cancel_requested:  # its notice may have been lost
                 self._stop(held[event_id].id)
+            for event_id in extended.pause_requested:
+                self._pause(held[event_id].id)
         for reaped in await self._kit.store.write(Reap(lease_owner=self._kit.boot_id)):
             log.warning("lease.expired", event_id=reaped.event_id, status=reaped.status)
             topic = QUEUED if reaped.status is EventStatus.QUEUED else ENDED

@@ -10,9 +10,11 @@ from typing import Any
 
 from holdfast.engine import Engine
 from holdfast.engine.threads import ExecutionThreads
+from holdfast.errors import HoldfastError, PortError
 from holdfast.llm.factory import Models
 from holdfast.pipelines.registry import Registry
 from holdfast.ports import ModelConfig, Ports, RunSpec
+from holdfast.runner.client_ports import AskedCache, AskedCheckpoints
 
 from .worker import Employer, Worker, WorkerState
 
@@ -38,7 +40,11 @@ class LocalWorker(Worker):
             registry=registry,
             models=Models(models),
             sink=self,
-            ports=Ports(events=self),
+            ports=Ports(
+                events=self,
+                cache=AskedCache(employer.ask),
+                checkpoints=AskedCheckpoints(self._store),
+            ),
             threads=self._threads,
             on_end=self._on_end,
         )
@@ -56,6 +62,19 @@ class LocalWorker(Worker):
     def cancel(self, execution_id: str) -> None:
         """Ask an execution to stop."""
         self._engine.cancel(execution_id)
+
+    def pause(self, execution_id: str) -> None:
+        """Ask an execution to stop before its next step."""
+        self._engine.pause(execution_id)
+
+    async def _store(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
+        self._pass_on()  # what was told before comes before
+        try:
+            return await self._employer.ask(execution_id, port, args)
+        except PortError:
+            raise
+        except HoldfastError as error:
+            raise PortError(f"{error.code}: {error}") from error
 
     def retire(self) -> None:
         """Take no new work."""

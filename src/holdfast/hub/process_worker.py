@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from holdfast.domain.payload import encode
 from holdfast.errors import HoldfastError
 from holdfast.ports import ModelConfig, RunSpec
 from holdfast.runner.frames import Kind, Wire, write_run
@@ -71,7 +72,8 @@ class ProcessWorker(Worker):
                 "holdfast.runner",
                 str(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
-                env=dict(self._options.environment),
+                # LangGraph reads it once, at import: its own serializers are strict as ours is.
+                env={**self._options.environment, "LANGGRAPH_STRICT_MSGPACK": "true"},
                 stdin=asyncio.subprocess.DEVNULL,
             )
         except BaseException:  # not even the stop of the hub may leave it open
@@ -103,6 +105,10 @@ class ProcessWorker(Worker):
         """Send a cancel; it overtakes what is queued."""
         self._wire.send(Kind.CANCEL, execution_id.encode())
 
+    def pause(self, execution_id: str) -> None:
+        """Send a wish to pause; should it overtake its run, the next beat repeats it."""
+        self._wire.send(Kind.PAUSE, execution_id.encode())
+
     def retire(self) -> None:
         """Tell the runner to leave when its runs have ended."""
         if self.state in (WorkerState.STARTING, WorkerState.READY):
@@ -129,7 +135,7 @@ class ProcessWorker(Worker):
             case Kind.ENDED:
                 self.in_flight.discard(body.decode())
                 self._employer.on_ended(self, body.decode())
-            case Kind.ASK:
+            case Kind.ASK | Kind.STORE:
                 self._spawn(self._answer(orjson.loads(body)))
             case Kind.PONG:
                 self._unanswered = 0
@@ -180,7 +186,7 @@ class ProcessWorker(Worker):
         except Exception as error:
             log.exception("hub.port_failed", port=question["port"])
             answer = {"id": question["id"], "error": f"{type(error).__name__}: {error}"}
-        self._wire.send(Kind.ANSWER, orjson.dumps(answer))
+        self._wire.send(Kind.ANSWER, encode(answer))
 
     async def _ping(self) -> None:
         # Pings are counted and not seconds: a hub that stood still must not blame its runners.

@@ -76,6 +76,10 @@ class Worker(ABC):
         """Ask an execution to stop."""
 
     @abstractmethod
+    def pause(self, execution_id: str) -> None:
+        """Ask an execution to stop before its next step."""
+
+    @abstractmethod
     def retire(self) -> None:
         """Take no new work and leave when the running has ended."""
 

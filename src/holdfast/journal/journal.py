@@ -14,6 +14,7 @@ import orjson
 
 from holdfast.domain.changes import change_from
 from holdfast.domain.events import Claimed
+from holdfast.domain.halts import Halt
 from holdfast.domain.ids import now_us
 from holdfast.domain.payload import encode
 from holdfast.domain.status import ExecutionStatus
@@ -73,6 +74,7 @@ class Journal:
         self._running[running.id] = running
         self._folder.begin(running.id)
         self._append(_begin_entry(start))
+        self._wake(running.id)  # who followed it into its halt follows it out again
         return running
 
     def change(self, execution_id: str, raw: bytes) -> Running | None:
@@ -208,4 +210,6 @@ def _begin_entry(start: Start) -> bytes:
 def _read_begin(fields: dict[str, Any]) -> Start:
     claimed = fields.pop("claimed")
     claimed["data"] = claimed["data"].encode()
+    if claimed["halt"] is not None:
+        claimed["halt"] = Halt.of(claimed["halt"])
     return Start(claimed=Claimed(**claimed), **fields)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import orjson
 
 from holdfast.domain.changes import (
+    NO_USAGE,
     AttemptFinished,
     AttemptStarted,
     AttemptValidated,
@@ -18,10 +19,12 @@ from holdfast.domain.changes import (
     StepFinished,
     StepStarted,
 )
+from holdfast.domain.checkpoints import saved_from_json
 from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Attempt, Execution, Record, Step, Totals
-from holdfast.domain.payload import LOST_ENTRY, Entry, Payload, text_hash
-from holdfast.domain.status import ExecutionStatus, StepStatus
+from holdfast.domain.halts import Halt, Wait
+from holdfast.domain.payload import EVENT_ENTRY, LOST_ENTRY, Entry, Payload, text_hash
+from holdfast.domain.status import HALTED, ExecutionStatus, StepStatus
 from holdfast.llm.prices import Price
 from holdfast.llm.usage import Usage
 
@@ -67,7 +70,8 @@ class Running:
         self.id = start.claimed.execution_id
         self.event_id = start.claimed.event_id
         self.owner_id = start.claimed.owner_id
-        self.seq = 0
+        self.halt = start.claimed.halt  # where it stood still before this part, if it did
+        self.seq = self.halt.seq + 1 if self.halt else 0
         self.finished: Finished | None = None
         self.streamed: dict[int, str] = {}  # text so far of model calls under way, by step
         self._assessor = assessor
@@ -75,6 +79,14 @@ class Running:
         self._attempts: dict[tuple[int, int], dict[str, Any]] = {}
         self._entries: list[Entry] = []
         self._checked: dict[int, list[str]] = {}
+        self._stops = list(self.halt.stops) if self.halt else []
+        if self.halt is not None:
+            self._steps = {one["step"]: _reopened(one) for one in self.halt.open}
+            # Entries of earlier parts keep their places; this part does not point to them.
+            self._entries = [EVENT_ENTRY] * min(1, self.halt.texts)
+            self._entries += [LOST_ENTRY] * (self.halt.texts - 1)
+            resumed = {"resumed_seq": self.seq, "resumed_at": start.claimed.started_at}
+            self._stops[-1] = {**self._stops[-1], **resumed, "answers": start.claimed.answers}
 
     def apply(self, change: Change) -> int:
         """Take the next change and return its number.
@@ -99,7 +111,10 @@ class Running:
                 case AttemptValidated():
                     self._attempt_validated(change)
                 case Finished():
-                    self._close_open(StepStatus.CANCELLED, change.at, _END_LOST)
+                    if change.status in HALTED:
+                        self._stops.append(self._stop(change))
+                    else:
+                        self._close_open(StepStatus.CANCELLED, change.at, _END_LOST)
                     self.finished = change
         except KeyError as error:
             raise ValueError(f"{change.k} speaks of unknown step or attempt {error}") from error
@@ -123,9 +138,14 @@ class Running:
 
     def execution(self) -> Execution:
         """The execution as it stands."""
-        claimed, end = self.start.claimed, self.finished
-        attempts = self.attempts()
+        claimed, end, halt = self.start.claimed, self.finished, self.halt
+        totals = totals_of(self.attempts())
         statuses = Counter(fields["status"] for fields in self._steps.values())
+        if halt is not None:
+            totals += halt.totals
+            statuses.update({StepStatus(name): count for name, count in halt.counts.items()})
+        began = halt.started_at if halt else claimed.started_at
+        ended = end is not None and end.status not in HALTED
         return Execution(
             id=self.id,
             owner_id=self.owner_id,
@@ -133,7 +153,7 @@ class Running:
             kind=self.start.kind,
             name=claimed.target,
             graph_version=self.start.graph_version,
-            code_version=self.start.code_version,
+            code_version=halt.code_version if halt else self.start.code_version,
             delivery=claimed.delivery,
             parent_id=None,
             session_id=None,
@@ -142,16 +162,17 @@ class Running:
             input=0 if self._entries else None,
             output=end.output if end else None,
             error=end.error if end else None,
-            started_at=claimed.started_at,
-            finished_at=end.at if end else None,
-            duration_us=max(0, end.at - claimed.started_at) if end else None,
-            steps_total=len(self._steps),
+            started_at=began,
+            finished_at=end.at if end and ended else None,
+            duration_us=max(0, end.at - began) if end and ended else None,
+            steps_total=sum(statuses.values()),
             steps_succeeded=statuses[StepStatus.SUCCEEDED],
             steps_skipped=statuses[StepStatus.SKIPPED],
             steps_failed=statuses[StepStatus.FAILED],
-            totals=totals_of(attempts),
+            totals=totals,
             flags=self._flags(),
             seq=self.seq,
+            stops=self._stops or None,
         )
 
     def steps(self) -> tuple[Step, ...]:
@@ -162,6 +183,11 @@ class Running:
         """Its attempts so far, in order of starting."""
         return tuple(Attempt(**fields) for fields in self._attempts.values())
 
+    @property
+    def entries(self) -> list[Entry]:
+        """Its payload entries; those of earlier parts only hold their places."""
+        return self._entries
+
     def payload(self) -> Payload:
         """Its texts so far."""
         return Payload(self._entries, event_data=orjson.loads(self.start.claimed.data))
@@ -170,14 +196,15 @@ class Running:
         """What is to be stored now that it has ended."""
         blobs: dict[str, str] = {}
         entries: list[Entry] = []
-        for entry in self._entries:
+        for entry in self._entries[self.halt.texts if self.halt else 0 :]:
             if entry[0] == "s" and isinstance(entry[1], str):
                 digest = text_hash(entry[1])
                 blobs[digest] = entry[1]
                 entry = ["b", digest]
             entries.append(entry)
+        execution, end = self.execution(), self.finished
         return Record(
-            execution=self.execution(),
+            execution=execution,
             steps=self.steps(),
             attempts=self.attempts(),
             entries=tuple(entries),
@@ -185,14 +212,49 @@ class Running:
             lease_owner=self.start.lease_owner,
             fence=self.start.claimed.fence,
             counts_as_crash=counts_as_crash,
+            part=self.halt.part if self.halt else 0,
+            reopened=tuple(one["step"] for one in self.halt.open) if self.halt else (),
+            halt=self._halted(execution) if end and end.status in HALTED else None,
+            waits=tuple(Wait.of(one) for one in end.waits) if end else (),
+            saved=tuple(saved_from_json(one) for one in end.saved) if end else (),
+        )
+
+    def _stop(self, change: Finished) -> dict[str, Any]:
+        return {"seq": self.seq, "at": change.at, "status": change.status, "waits": change.waits}
+
+    def _halted(self, execution: Execution) -> Halt:
+        """Where the next part of the record begins."""
+        tried = Counter(step for step, _ in self._attempts)
+        before = {one["step"]: one["attempts"] for one in self.halt.open} if self.halt else {}
+        running = {
+            step: fields
+            for step, fields in self._steps.items()
+            if fields["status"] is StepStatus.RUNNING
+        }
+        ended = Counter(
+            fields["status"].value for step, fields in self._steps.items() if step not in running
+        )
+        return Halt(
+            part=self.halt.part + 1 if self.halt else 1,
+            steps=execution.steps_total,
+            texts=len(self._entries),
+            seq=self.seq,
+            started_at=execution.started_at,
+            code_version=execution.code_version,
+            counts=dict(ended + Counter(self.halt.counts if self.halt else {})),
+            totals=execution.totals,
+            flags=execution.flags,
+            open=[
+                {**fields, "attempts": tried[step] + before.get(step, 0)}
+                for step, fields in running.items()
+            ],
+            stops=self._stops,
         )
 
     # -- changes ---------------------------------------------------------------------------
 
     def _place(self, first: int, entries: list[Entry]) -> None:
         """Put entries where they belong: one that was lost before them leaves a mark."""
-        if not entries:
-            return
         known = self._entries
         known.extend([LOST_ENTRY] * (first - len(known)))
         for index, entry in enumerate(entries, first):
@@ -248,6 +310,8 @@ class Running:
         if reasons:
             step = self._steps[change.step]
             step["suspicious"] = sorted({*(step["suspicious"] or []), *reasons})
+        # A try of a node that asks nobody has nothing to bill, even if it never ends.
+        asks = change.provider is not None or change.messages is not None
         self._attempts[change.step, change.n] = {
             "step": change.step,
             "n": change.n,
@@ -275,8 +339,8 @@ class Running:
             "tokens_cache_write": None,
             "tokens_output": None,
             "tokens_reasoning": None,
-            "usage": "unknown",
-            "cost_pico": None,
+            "usage": "unknown" if asks else NO_USAGE,
+            "cost_pico": None if asks else 0,
             "price_source": None,
             "credits": 0,
             "error": None,
@@ -291,6 +355,9 @@ class Running:
         fields["model"] = change.model or fields["model"]
         for name in _ATTEMPT_FACTS:
             fields[name] = getattr(change, name)
+        if change.usage == NO_USAGE:
+            fields["cost_pico"] = 0
+            return
         if change.http_status is not None and change.http_status >= 400:
             # The provider refused the call: it has nothing to bill.
             fields["usage"], fields["cost_pico"] = "unbilled", 0
@@ -324,17 +391,28 @@ class Running:
         return self._checked[index]
 
     def _flags(self) -> dict[str, Any]:
-        flags: dict[str, Any] = {}
+        flags: dict[str, Any] = dict(self.halt.flags) if self.halt else {}
+        if self.halt is not None and self.halt.code_version != self.start.code_version:
+            changed = [self.halt.code_version, self.start.code_version]
+            flags["code_changed"] = [*flags.get("code_changed", []), changed]
         reasons = {r for fields in self._steps.values() for r in fields["suspicious"] or ()}
+        reasons |= set(flags.get("suspicious", ()))
         if reasons:
             flags["suspicious"] = sorted(reasons)
         if self.finished is not None and self.finished.faults:
             flags["recording_faults"] = self.finished.faults
         if any(fields["usage"] == "estimated" for fields in self._attempts.values()):
             flags["tokens_estimated"] = True
-        if any(fields["status"] is StepStatus.ABANDONED for fields in self._steps.values()):
+        tried = (*self._steps.values(), *self._attempts.values())
+        if any(fields["status"] is StepStatus.ABANDONED for fields in tried):
             flags["abandoned"] = True
         return flags
+
+
+def _reopened(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A step that had not ended when its execution halted."""
+    step = {name: value for name, value in fields.items() if name != "attempts"}
+    return {**step, "status": StepStatus(step["status"])}
 
 
 _END_LOST = {"code": "end_not_recorded", "message": "how this ended did not reach the record"}

@@ -13,10 +13,11 @@ from typing import Any
 
 from holdfast.domain.status import EXECUTION_ENDS
 from holdfast.journal import Running
+from holdfast.store.queries import StoredRecord
 
 from . import read
 from .kit import Kit
-from .views import View, attempt_view, execution_view, step_view
+from .views import View, attempt_view, execution_view, iso, step_view
 
 HEARTBEAT_S = 15.0
 
@@ -28,7 +29,8 @@ class Entry:
     Attributes:
         seq: change number; None for streamed text and heartbeats.
         type: `execution.started`, `step.started`, `attempt.started`, `attempt.finished`,
-            `step.finished`, `execution.finished`, `tokens` or `heartbeat`.
+            `step.finished`, `execution.waiting`, `execution.paused`, `execution.resumed`,
+            `execution.finished`, `tokens` or `heartbeat`.
         data: JSON object.
     """
 
@@ -59,18 +61,21 @@ def entries(whole: read.Whole, after: int) -> list[Entry]:
             found.append(Entry(step.end_seq, "step.finished", view))
     for attempt in whole.attempts:
         if attempt.seq > after:
-            data = {
-                "step": attempt.step,
-                "n": attempt.n,
-                "provider": attempt.provider,
-                "model": attempt.model,
-            }
+            # Not the model: the record keeps the name the provider gave it in its answer.
+            data = {"step": attempt.step, "n": attempt.n, "provider": attempt.provider}
             found.append(Entry(attempt.seq, "attempt.started", data))
         if attempt.end_seq is not None and attempt.end_seq > after:
             view = attempt_view(attempt, payload)
             kept = ("n", "status", "provider", "model", "duration_ms", "tokens", "cost_usd")
             data = {"step": attempt.step, **{key: view[key] for key in kept}}
             found.append(Entry(attempt.end_seq, "attempt.finished", data))
+    for stop in execution.stops or ():
+        if stop["seq"] > after:
+            stopped = {"at": iso(stop["at"]), "waits": stop["waits"]}
+            found.append(Entry(stop["seq"], f"execution.{stop['status']}", stopped))
+        if stop.get("resumed_seq", -1) > after:
+            resumed = {"at": iso(stop["resumed_at"]), "answers": stop["answers"]}
+            found.append(Entry(stop["resumed_seq"], "execution.resumed", resumed))
     if execution.status in EXECUTION_ENDS and execution.seq > after:
         view = {**execution_view(execution), "output": payload.get(execution.output)}
         found.append(Entry(execution.seq, "execution.finished", view))
@@ -94,8 +99,9 @@ async def follow(
             watcher.changed.clear()
             running = kit.journal.get(execution_id)
             if running is not None and running.owner_id == owner_id:
+                earlier = await read.earlier(kit, running)
                 # Both of the same moment, for each yield lets the run go on.
-                news, texts = _news(running, after), dict(running.streamed)
+                news, texts = _news(running, earlier, after), dict(running.streamed)
                 for entry in news:
                     after = entry.seq or 0
                     if entry.type in _TEXT_ENDS:
@@ -125,9 +131,16 @@ async def follow(
 _TEXT_ENDS = frozenset({"attempt.started", "step.finished"})
 
 
-def _news(running: Running, after: int) -> list[Entry]:
+_UNTIL_STORED = frozenset({"execution.finished", "execution.waiting", "execution.paused"})
+
+
+def _news(running: Running, earlier: StoredRecord | None, after: int) -> list[Entry]:
     """What a run did since; its end is told only once it is stored, for it may yet be refused."""
     if running.seq <= after:
         return []
-    whole = read.Whole(running.execution(), running.steps(), running.attempts(), running.payload())
-    return [entry for entry in entries(whole, after) if entry.type != "execution.finished"]
+    ended = running.finished is not None
+    return [
+        entry
+        for entry in entries(read.live(running, earlier), after)
+        if not (ended and entry.type in _UNTIL_STORED and entry.seq == running.seq)
+    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from holdfast.domain.events import Event
 from holdfast.domain.executions import Attempt, Execution, Step
 from holdfast.domain.payload import Payload
+from holdfast.journal import Running
 from holdfast.store.queries import (
     EventById,
     ExecutionById,
@@ -14,6 +15,7 @@ from holdfast.store.queries import (
     ListEvents,
     ListExecutions,
     RecordOf,
+    StoredRecord,
 )
 
 from .kit import Kit
@@ -73,9 +75,35 @@ async def execution(kit: Kit, execution_id: str, owner_id: str) -> Whole:
     """
     running = kit.journal.get(execution_id)
     if running is not None and running.owner_id == owner_id:
-        return Whole(running.execution(), running.steps(), running.attempts(), running.payload())
+        return live(running, await earlier(kit, running))
     record = await kit.store.read(RecordOf(execution_id, owner_id))
     return Whole(record.execution, record.steps, record.attempts, record.payload())
+
+
+async def earlier(kit: Kit, running: Running) -> StoredRecord | None:
+    """What an execution that goes on did before it halted; None for any other."""
+    if running.halt is None:
+        return None
+    return await kit.store.read(RecordOf(running.id, running.owner_id))
+
+
+def live(running: Running, before: StoredRecord | None) -> Whole:
+    """A running execution as far as it has come, over what it did before it halted."""
+    if before is None:
+        return Whole(running.execution(), running.steps(), running.attempts(), running.payload())
+    steps = {one.step: one for one in (*before.steps, *running.steps())}
+    attempts = {(one.step, one.n): one for one in (*before.attempts, *running.attempts())}
+    payload = Payload(
+        [*before.entries, *running.entries[len(before.entries) :]],
+        event_data=before.event_data,
+        blobs=before.blobs.__getitem__,
+    )
+    return Whole(
+        running.execution(),
+        tuple(steps[number] for number in sorted(steps)),
+        tuple(attempts[key] for key in sorted(attempts)),
+        payload,
+    )
 
 
 def _live(kit: Kit, found: list[Execution]) -> list[Execution]:

@@ -10,8 +10,8 @@ from typing import Any, cast
 import orjson
 
 from holdfast.bus import Notice
-from holdfast.bus.base import QUEUED
-from holdfast.domain.events import MAX_DEPTH, NewEvent
+from holdfast.bus.base import ENDED, QUEUED
+from holdfast.domain.events import ANSWERS, MAX_DEPTH, NewEvent
 from holdfast.domain.ids import new_id
 from holdfast.errors import InvalidInput, UnknownPipeline
 from holdfast.pipelines.base import Declaration
@@ -31,7 +31,7 @@ async def submit(
     subject: str | None = None,
     time: datetime | None = None,
     target: str | None = None,
-    priority: int = 0,
+    priority: int | None = None,
     idempotency_key: str | None = None,
     traceparent: str | None = None,
     event_id: str | None = None,
@@ -41,13 +41,14 @@ async def submit(
     Args:
         kit: the hub's parts.
         owner_id: whose event it is.
-        type: CloudEvents type; names the pipeline unless `target` does.
+        type: CloudEvents type; names the pipeline unless `target` does. One that names none, but
+            that some node waits for, only answers those who wait.
         data: decoded JSON, checked against the pipeline's schema.
         source: CloudEvents source.
         subject: CloudEvents subject.
         time: when it happened, as the sender says; with a time zone.
         target: the pipeline, when it is not `type`.
-        priority: higher runs first.
+        priority: higher runs first; None for the pipeline's own.
         idempotency_key: the same key and body give the same event again.
         traceparent: W3C trace context of the request.
         event_id: a `new_id` made before, by whoever listens for the event's end first.
@@ -56,15 +57,23 @@ async def submit(
         UnknownPipeline: no such pipeline is loaded.
         InvalidInput: the data does not fit its schema; `fields` says where.
         IdempotencyConflict: the key came before with another body.
+        NobodyWaits: it runs no pipeline, and nothing waits for it now.
     """
     name = target or type
-    declaration = _declaration(kit, name, "target" if target else "type")
+    answers = target is None and name not in kit.registry and name in kit.registry.awaited()
+    declaration = None if answers else _declaration(kit, name, "target" if target else "type")
     check_depth(data)
-    declaration.validate(data)
     try:
         body = orjson.dumps(data)
     except TypeError as error:
-        raise InvalidInput(f"data cannot be kept as JSON: {error}") from error
+        raise InvalidInput(
+            f"data cannot be kept as JSON: {error}",
+            fields=[{"field": "data", "expected": "JSON", "got": str(error)}],
+        ) from error
+    kind, usual = ANSWERS, 0
+    if declaration is not None:
+        declaration.validate(data)
+        kind, usual = declaration.kind, declaration.priority
     occurred_at = microseconds(time)
     event = NewEvent(
         id=event_id or new_id(),
@@ -73,18 +82,22 @@ async def submit(
         source=source,
         subject=subject,
         target=name,
-        target_kind=declaration.kind,
+        target_kind=kind,
         data=body,
         idempotency_key=idempotency_key,
-        body_hash=_body_hash([type, name, source, subject, occurred_at, priority, data])
+        body_hash=_body_hash([type, name, source, subject, occurred_at, priority or 0, data])
         if idempotency_key is not None
         else "",
-        priority=priority,
+        priority=usual if priority is None else priority,
         traceparent=traceparent,
         occurred_at=occurred_at,
     )
     submitted = await kit.store.write(Submit(event))
-    if submitted.created:
+    for waiting in submitted.answered:
+        kit.bus.publish(Notice(QUEUED, event_id=waiting))
+    if submitted.created and answers:
+        kit.bus.publish(Notice(ENDED, event_id=submitted.id, status=submitted.status))
+    elif submitted.created:
         kit.metrics.add("holdfast_events_submitted_total", pipeline=name)
         kit.bus.publish(Notice(QUEUED, event_id=submitted.id))
     return submitted

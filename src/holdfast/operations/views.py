@@ -9,6 +9,7 @@ from holdfast.domain.events import Event
 from holdfast.domain.executions import Attempt, Execution, Step, Totals, usd
 from holdfast.domain.ids import MICROS
 from holdfast.domain.payload import Payload
+from holdfast.domain.status import ExecutionStatus
 
 View = dict[str, Any]
 
@@ -94,7 +95,17 @@ def execution_view(execution: Execution) -> View:
         **totals_view(execution.totals),
         "flags": execution.flags,
         "seq": execution.seq,
+        "waits": waits_view(execution),
+        "stops": execution.stops or [],
     }
+
+
+def waits_view(execution: Execution) -> list[View]:
+    """What an execution waits for now."""
+    if execution.status is not ExecutionStatus.WAITING or not execution.stops:
+        return []
+    shown = ("id", "kind", "name", "question", "schema", "awaits", "subject")
+    return [{name: wait[name] for name in shown} for wait in execution.stops[-1]["waits"]]
 
 
 def totals_view(totals: Totals) -> View:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, Unpack
 
 from langgraph.graph.state import CompiledStateGraph
 
@@ -14,9 +15,25 @@ from holdfast.errors import DeclarationError
 
 MAX_NAME_CHARS = 200
 
+MAX_PRIORITY = 1000
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
 AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
+
+
+class DeclarationOptions(TypedDict, total=False):
+    """What every declaration takes besides its name and version; see `Declaration`."""
+
+    description: str
+    deadline: float | None
+    priority: int
+    retries: int
+    max_running: int | None
+    retention: timedelta | None
+    durable: bool
+    keeps: Sequence[type[Any]]
+    keep_checkpoints: bool
 
 
 class Declaration(ABC):
@@ -28,13 +45,21 @@ class Declaration(ABC):
         version: the author's own; changes when the meaning does.
         description: one sentence for people.
         deadline: seconds an execution may take; None for the hub's default.
+        priority: of its events when their sender names none, -1000 to 1000; higher runs first.
+        retries: how often an event should be delivered again after a temporary error. Kept with
+            the declaration and shown; no hub acts on it yet.
+        max_running: executions that one hub runs at once; None for as many as there are slots.
+        retention: how long records are kept when old ones are pruned; None for ever.
+        durable: every step is checkpointed before the next one starts; after a crash the work goes
+            on from the last finished step.
+        keeps: classes (pydantic models, dataclasses, enums) that checkpoints may hold besides
+            those the declaration itself names.
+        keep_checkpoints: also when the event has come to rest.
     """
 
     kind: ClassVar[str] = "pipeline"
 
-    def __init__(
-        self, name: str, *, version: str, description: str = "", deadline: float | None = None
-    ) -> None:
+    def __init__(self, name: str, *, version: str, **options: Unpack[DeclarationOptions]) -> None:
         if len(name) > MAX_NAME_CHARS or not _NAME.fullmatch(name):
             raise DeclarationError(
                 f"{name!r} is no name for a pipeline",
@@ -42,12 +67,38 @@ class Declaration(ABC):
             )
         if not version:
             raise DeclarationError(f"pipeline {name}: the version is empty")
-        if deadline is not None and deadline <= 0:
-            raise DeclarationError(f"pipeline {name}: a deadline of {deadline} s is in the past")
         self.name = name
         self.version = version
-        self.description = description
-        self.deadline = deadline
+        self.description = options.get("description", "")
+        self.deadline = options.get("deadline")
+        self.priority = options.get("priority", 0)
+        self.retries = options.get("retries", 0)
+        self.max_running = options.get("max_running")
+        self.retention = options.get("retention")
+        self.durable = options.get("durable", False)
+        self.keeps = tuple(options.get("keeps", ()))
+        self.keep_checkpoints = options.get("keep_checkpoints", False)
+        self._check_options(options)
+
+    def _check_options(self, options: DeclarationOptions) -> None:
+        where = f"pipeline {self.name}"
+        if unknown := options.keys() - DeclarationOptions.__annotations__.keys():
+            raise DeclarationError(
+                f"{where}: there is no option {sorted(unknown)[0]!r}",
+                hint=f"known: {', '.join(DeclarationOptions.__annotations__)}",
+            )
+        if self.deadline is not None and self.deadline <= 0:
+            raise DeclarationError(f"{where}: a deadline of {self.deadline} s is in the past")
+        if not -MAX_PRIORITY <= self.priority <= MAX_PRIORITY:
+            raise DeclarationError(
+                f"{where}: priority={self.priority} is not within -{MAX_PRIORITY} to {MAX_PRIORITY}"
+            )
+        if self.retries < 0:
+            raise DeclarationError(f"{where}: retries={self.retries} is negative")
+        if self.max_running is not None and self.max_running < 1:
+            raise DeclarationError(f"{where}: max_running={self.max_running} lets nothing run")
+        if self.retention is not None and self.retention <= timedelta(0):
+            raise DeclarationError(f"{where}: a retention of {self.retention} keeps nothing")
 
     @cached_property
     def code_version(self) -> str:
@@ -96,6 +147,35 @@ class Declaration(ABC):
     @abstractmethod
     def failures(self, final: Mapping[str, Any]) -> list[Any]:
         """Steps that failed and were allowed to; the execution is then `partial`."""
+
+    @property
+    def may_halt(self) -> bool:
+        """Whether some node may wait: for an answer, a time or an event."""
+        return False
+
+    @property
+    def checkpointed(self) -> bool:
+        """Whether its runs have checkpoints, and so can wait, be paused and go on."""
+        return self.durable or self.may_halt
+
+    def kept(self) -> Iterable[type[Any]]:
+        """The classes of the values its checkpoints may hold."""
+        return self.keeps
+
+    def awaited(self) -> frozenset[str]:
+        """Types of events that some node waits for."""
+        return frozenset()
+
+    def check_answer(self, name: str, answer: Any) -> None:  # noqa: B027 - most take any answer
+        """Hold an answer against what node `name` asks for.
+
+        Raises:
+            InvalidInput: it does not fit; `fields` names each place as `answer.…`.
+        """
+
+    def included(self) -> Sequence[Declaration]:
+        """Other declarations whose graphs run as part of this one."""
+        return ()
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping
+import random
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
@@ -18,6 +19,21 @@ T = TypeVar("T")
 
 _current: ContextVar[RunContext] = ContextVar("holdfast_run")
 
+Sleep = Callable[[float], Awaitable[None]]
+"""Waits so many seconds."""
+
+
+class ThreadCall:
+    """A call of blocking code; `running` while a thread is at it."""
+
+    __slots__ = ("running",)
+
+    def __init__(self) -> None:
+        self.running = False
+
+
+_last_call: ContextVar[ThreadCall | None] = ContextVar("holdfast_thread_call", default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
@@ -31,6 +47,8 @@ class RunContext:
         models: chat models by alias.
         ports: what may be asked of the hub.
         threads: where synchronous nodes run; None for the loop's default executor.
+        sleep: how pauses between tries are waited for.
+        chance: numbers from 0 to 1 that spread those pauses.
     """
 
     execution_id: str
@@ -40,6 +58,8 @@ class RunContext:
     models: Models
     ports: Ports
     threads: Executor | None = None
+    sleep: Sleep = asyncio.sleep
+    chance: Callable[[], float] = random.random
 
     async def submit(
         self,
@@ -95,13 +115,35 @@ async def in_thread(fn: Callable[..., T], *args: Any) -> T:
     """Call blocking code in the current run's threads, with its context variables."""
     run = _current.get(None)
     context = copy_context()
+    this = ThreadCall()
+    _last_call.set(this)
 
     def call() -> T:
+        this.running = True
         try:
             return context.run(fn, *args)
         except StopIteration as error:
             # A future refuses StopIteration and would never be done.
             raise RuntimeError(f"{fn!r} raised StopIteration") from error
+        finally:
+            this.running = False
 
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(run.threads if run else None, call)
+
+
+def no_thread_yet() -> None:
+    """Forget what this task has called in a thread."""
+    _last_call.set(None)
+
+
+def left_in_thread() -> bool:
+    """Whether blocking code that this task called, and waits for no more, still runs."""
+    call = _last_call.get()
+    return call is not None and call.running
+
+
+def waits() -> tuple[Sleep, Callable[[], float]]:
+    """How to wait between tries, and by what chance, also where no run is current."""
+    run = _current.get(None)
+    return (run.sleep, run.chance) if run is not None else (asyncio.sleep, random.random)

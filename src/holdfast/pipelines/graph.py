@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, Unpack, cast, get_args, get_type_hints
 
 import orjson
 from langchain_core.messages import BaseMessage
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
+from langgraph.types import interrupt
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 
 from holdfast.errors import DeclarationError, InvalidInput
 
-from .base import AnyGraph, Declaration
+from .base import AnyGraph, Declaration, DeclarationOptions
 from .fingerprint import calling_module, fingerprint
+from .kept import kept_types, members_of
 from .schemas import refused, shorten, validate_model
+from .waiting import check_free_answer
 
 MESSAGES_SCHEMA: dict[str, Any] = {
     "type": "array",
@@ -42,10 +45,12 @@ class Graph(Declaration):
         *,
         version: str,
         event: type[BaseModel] | None = None,
-        description: str = "",
-        deadline: float | None = None,
+        checkpoints: bool | None = None,
+        **options: Unpack[DeclarationOptions],
     ) -> None:
         """Register a graph.
+
+        A checkpointer or a store it was compiled with is replaced: Holdfast keeps its state.
 
         Args:
             name: dotted name that events are addressed to.
@@ -53,16 +58,36 @@ class Graph(Declaration):
             version: the author's own.
             event: schema of the events' data. Without it the data must be a JSON object that
                 fits the graph's input channels as far as their types are known.
-            description: one sentence for people.
-            deadline: seconds an execution may take; None for the hub's default.
+            checkpoints: whether its runs have checkpoints, which `interrupt()` needs. None finds
+                out: when it was compiled with a checkpointer or breakpoints, or the modules of its
+                nodes import `interrupt`.
+            **options: `description`, `deadline`, `priority`, `retries`, `max_running` and
+                `retention`; see `Declaration`.
 
         Raises:
             DeclarationError: it is no LangGraph graph, or it does not compile.
         """
-        super().__init__(name, version=version, description=description, deadline=deadline)
+        super().__init__(name, version=version, **options)
         self._event = event
         self._module = calling_module()
         self._graph = self._compiled(graph)
+        self._checkpoints = _halts(self._graph) if checkpoints is None else checkpoints
+
+    @property
+    def may_halt(self) -> bool:
+        """Whether it may interrupt itself."""
+        return self._checkpoints
+
+    def kept(self) -> Iterable[type[Any]]:
+        """What its channels may hold, as far as their types say."""
+        builder: Any = getattr(self._graph, "builder", None)
+        schemas = [*getattr(builder, "schemas", {}), self._event]
+        hints = [hint for schema in schemas if schema is not None for hint in members_of(schema)]
+        return kept_types([*schemas, *hints, *self.keeps])
+
+    def check_answer(self, name: str, answer: Any) -> None:  # noqa: ARG002
+        """Anything but null; a schema given to `interrupt` is LangGraph's to check."""
+        check_free_answer(answer)
 
     @classmethod
     def adopted(cls, name: str, graph: Any, module: str) -> Graph:
@@ -205,6 +230,24 @@ class Graph(Declaration):
                 f"graph {self.name}: {type(graph).__name__} is no LangGraph graph"
             )
         return cast("AnyGraph", graph)
+
+
+def _halts(graph: AnyGraph) -> bool:
+    """Whether runs of a foreign graph seem to need checkpoints."""
+    if graph.checkpointer or graph.interrupt_before_nodes or graph.interrupt_after_nodes:
+        return True
+    inside = cast("Iterable[tuple[str, Any]]", graph.get_subgraphs(recurse=True))
+    return _halts_itself(graph) or any(_halts_itself(sub) for _, sub in inside)
+
+
+def _halts_itself(graph: Any) -> bool:
+    for node in graph.nodes.values():
+        bound: Any = getattr(node, "bound", None)
+        for fn in (getattr(bound, "func", None), getattr(bound, "afunc", None)):
+            known = getattr(inspect.unwrap(fn), "__globals__", {}) if fn is not None else {}
+            if any(value is interrupt for value in known.values()):
+                return True
+    return False
 
 
 def is_graph(value: object) -> bool:

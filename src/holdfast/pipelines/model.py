@@ -17,6 +17,7 @@ from holdfast.recording import step_of
 from .answers import judge
 from .context import current_run
 from .nodes import Node
+from .policy import PolicyOptions
 from .prompts import Prompt
 from .state import State
 
@@ -49,15 +50,16 @@ class ModelNode(Node[R]):
         tries: int,
         credits: int,  # noqa: A002 - the record's own word
         script: Script | None,
+        policy: PolicyOptions | None = None,
     ) -> None:
-        super().__init__(name, pipeline=pipeline, version=version)
-        self._where = where = f'pipeline {pipeline}: node "{name}"'
+        self.answer = answer
+        super().__init__(name, pipeline=pipeline, version=version, policy=policy)
+        where = self.where
         if tries < 1:
             raise DeclarationError(f"{where}: tries={tries} leaves no try at all")
         if credits < 0:
             raise DeclarationError(f"{where}: credits={credits} is negative")
         self.alias = alias
-        self.answer = answer
         self.tries = tries
         self.credits = credits
         self.prompts = [Prompt(text, where) for text in (system, prompt) if text is not None]
@@ -71,14 +73,19 @@ class ModelNode(Node[R]):
             PromptError: the prompt uses a result that is not there.
             Exception: whatever the model's client raises.
         """
-        texts = [prompt.render(state) for prompt in self.prompts]
-        messages: list[BaseMessage] = [SystemMessage(text) for text in texts[:-1]]
-        messages.append(HumanMessage(texts[-1]))
-        chat = current_run().models.chat(self.alias, script=self._script, pipeline=self.pipeline)
+        messages = self._messages(state)
+        chat = self._chat()
         if self.answer is None:
             options = chat.options(operation=self.name)
             return str((await chat.model.ainvoke(messages, config, **options)).text)
         return await self._ask(self.answer, chat, messages, state, config)
+
+    def _chat(self) -> ChatModel:
+        return current_run().models.chat(self.alias, script=self._script, pipeline=self.pipeline)
+
+    def _messages(self, state: State) -> list[BaseMessage]:
+        texts = [prompt.render(state) for prompt in self.prompts]
+        return [*map(SystemMessage, texts[:-1]), HumanMessage(texts[-1])]
 
     async def _ask(
         self,
@@ -108,7 +115,7 @@ class ModelNode(Node[R]):
             # A list of its own each time: the record may still hold the one before.
             messages = [*messages, reply, HumanMessage(complaint)]
         raise AnswerInvalid(
-            f"{self._where} got no valid {schema.__name__} in {self.tries} "
+            f"{self.where} got no valid {schema.__name__} in {self.tries} "
             f"{'try' if self.tries == 1 else 'tries'}; the last answer: {'; '.join(errors)}",
             error_class="permanent",
             hint="look at the attempts' raw responses; loosen the schema or sharpen the prompt",
@@ -118,6 +125,16 @@ class ModelNode(Node[R]):
         """Also the alias and the answer's schema by name."""
         answer = self.answer.__name__ if self.answer else None
         return {**super().describe(), "alias": self.alias, "answer": answer}
+
+    def result_type(self) -> Any:
+        """The answer's schema, or text."""
+        return self.answer or str
+
+    def cache_input(self, state: State) -> Any:
+        """The messages it would send, to which model, and the schema asked for."""
+        chat = self._chat()
+        schema = self.answer.model_json_schema() if self.answer else None
+        return [self._messages(state), chat.provider, chat.model_name, chat.parameters, schema]
 
     def sources(self) -> list[object]:
         """The answer's schema."""

@@ -5,32 +5,31 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
+from asyncio import AbstractEventLoop, Semaphore, get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, ClassVar, Generic, TypeVar, cast, get_type_hints
+from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.graph import START, StateGraph
+from pydantic import TypeAdapter
 
 from holdfast.errors import DeclarationError
-from holdfast.recording import step_of
 
+from .base import AnyGraph
+from .caching import codec_of
 from .context import in_thread
-from .state import Channels, State
+from .inner import inner
+from .policy import Policy, PolicyOptions, policy_of
+from .state import Channels, State, channels_of, news, state_of
+from .trying import Skip as Skip  # noqa: PLC0414 - part of the public face
+from .trying import carry_out
 
 R = TypeVar("R")
 
 Action = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
 """What LangGraph calls for a node: `(channels, config) -> channel updates`."""
-
-
-class Skip(Exception):
-    """Raised in a node to say that there is nothing to do; its step is recorded as skipped.
-
-    The node's result is then None.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Node(ABC, Generic[R]):
@@ -41,36 +40,80 @@ class Node(ABC, Generic[R]):
         name: its result's key; unique in the pipeline.
         pipeline: name of the pipeline it belongs to.
         version: recorded with each step.
+        policy: how it is tried and what follows when it fails.
+        stand_in: the node that runs in its place when it fails; known once the pipeline is sealed.
+        code_version: of the pipeline; known once it is sealed, and only asked for by a cache.
+        codec: writes and reads its results for the cache; None where nothing is cached.
     """
 
     kind: ClassVar[str] = "node"
 
-    def __init__(self, name: str, *, pipeline: str, version: str) -> None:
+    def __init__(
+        self, name: str, *, pipeline: str, version: str, policy: PolicyOptions | None = None
+    ) -> None:
         self.name = name
         self.pipeline = pipeline
         self.version = version
+        self.where = f'pipeline {pipeline}: node "{name}"'
+        self.policy: Policy = policy_of(policy or {}, self.where)
+        self.stand_in: Node[Any] | None = None
+        self.code_version = ""
+        self.codec: TypeAdapter[Any] | None = None
+        if self.policy.cache is not None:
+            self.codec = codec_of(self.result_type(), self.where)
+        self._slots: WeakKeyDictionary[AbstractEventLoop, Semaphore] = WeakKeyDictionary()
+        self._alone: AnyGraph | None = None
 
     @abstractmethod
     async def run(self, state: State, config: RunnableConfig) -> R:
-        """Do the work; what it raises ends the execution unless a group keeps it."""
+        """Do the work once; what it raises is treated as the policy says."""
 
-    def outcomes(self, result: R) -> dict[str, Any]:
-        """What the node leaves behind, by node name."""
-        return {self.name: result}
+    async def leave(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Do the work once and say what it leaves behind, by node name."""
+        return {self.name: await self.run(state, config)}
+
+    async def alone(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Run as a step within another node's step, and say what that leaves behind."""
+        if self._alone is None:
+            graph: StateGraph[Any, Any, Any, Any] = StateGraph(Channels)
+            graph.add_node(self.name, self.action(), metadata=self.metadata)
+            graph.add_edge(START, self.name)
+            self._alone = graph.compile()
+        final = await self._alone.ainvoke(channels_of(state), inner(config))
+        results = final["results"]
+        return {**news(state, results), self.name: results[self.name]}
 
     def action(self) -> Action:
         """The function to hand to LangGraph."""
-        run, outcomes = self.run, self.outcomes
 
         async def action(channels: Channels, config: RunnableConfig) -> dict[str, Any]:
-            try:
-                result = await run(State(channels["event"], channels["results"]), config)
-            except Skip as skip:
-                step_of(config).skip(skip.reason)
-                return {"results": {self.name: None}}
-            return {"results": outcomes(result)}
+            return {"results": await carry_out(self, state_of(channels), config)}
 
         return action
+
+    def slot(self) -> AbstractAsyncContextManager[Any]:
+        """Held during a try; there are `concurrency` of them in a process."""
+        if self.policy.concurrency is None:
+            return nullcontext()
+        # A semaphore belongs to the loop it is first waited for in.
+        loop = get_running_loop()
+        if loop not in self._slots:
+            self._slots[loop] = Semaphore(self.policy.concurrency)
+        return self._slots[loop]
+
+    def result_type(self) -> Any:
+        """Type of the result, as a cache needs to know it.
+
+        Raises:
+            DeclarationError: results of such a node cannot be kept.
+        """
+        raise DeclarationError(
+            f"{self.where}: a {self.kind} cannot be cached", hint="cache the nodes in it"
+        )
+
+    def cache_input(self, state: State) -> Any:
+        """What counts as the node's input when its cache names no key."""
+        return [state.event, state.results, *state.within]
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -79,7 +122,8 @@ class Node(ABC, Generic[R]):
 
     def describe(self) -> dict[str, Any]:
         """The node as a drawing needs it."""
-        return {"name": self.name, "kind": self.kind, "version": self.version}
+        told = {"name": self.name, "kind": self.kind, "version": self.version}
+        return told | ({"policy": policy} if (policy := self.policy.describe()) else {})
 
     def sources(self) -> list[object]:
         """Functions and classes whose code the node's behaviour depends on."""
@@ -93,10 +137,16 @@ class FunctionNode(Node[R]):
     """A node made of a function, or of an object that can be called; still callable itself."""
 
     def __init__(
-        self, name: str, fn: Callable[[State], Any], *, pipeline: str, version: str
+        self,
+        name: str,
+        fn: Callable[[State], Any],
+        *,
+        pipeline: str,
+        version: str,
+        policy: PolicyOptions | None = None,
     ) -> None:
-        super().__init__(name, pipeline=pipeline, version=version)
         self.fn = fn
+        super().__init__(name, pipeline=pipeline, version=version, policy=policy)
         call = fn if inspect.isroutine(fn) else cast("Any", fn).__call__
         self._is_async = inspect.iscoroutinefunction(call)
 
@@ -113,6 +163,14 @@ class FunctionNode(Node[R]):
         if inspect.isawaitable(result):
             return await cast("Awaitable[R]", result)
         return result
+
+    def result_type(self) -> Any:
+        """What the function says it returns; None when it does not say."""
+        fn: Any = self.fn if inspect.isroutine(self.fn) else type(self.fn).__call__
+        try:
+            return get_type_hints(inspect.unwrap(fn)).get("return")
+        except (NameError, TypeError):  # types that exist only for type checkers, a partial
+            return None
 
     def sources(self) -> list[object]:
         """The function, or the object's class."""

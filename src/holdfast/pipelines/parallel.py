@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
@@ -13,10 +13,11 @@ from holdfast.errors import BranchesFailed
 from holdfast.recording import step_of
 
 from .base import AnyGraph
+from .inner import inner
 from .nodes import Node
-from .state import Branches, Channels, Failure, State, merge
-
-OnFailure = Literal["abort", "continue"]
+from .policy import CONTINUE, PolicyOptions
+from .state import Branches, Channels, Failure, State, channels_of, merge, news, state_of
+from .trying import carry_out
 
 
 class GroupChannels(Channels):
@@ -39,13 +40,12 @@ class Parallel(Node[Branches]):
         name: str,
         branches: Sequence[Node[Any]],
         *,
-        on_failure: OnFailure,
         pipeline: str,
         version: str,
+        policy: PolicyOptions | None = None,
     ) -> None:
-        super().__init__(name, pipeline=pipeline, version=version)
+        super().__init__(name, pipeline=pipeline, version=version, policy=policy)
         self.branches = tuple(branches)
-        self.on_failure: OnFailure = on_failure
         self._compiled: AnyGraph | None = None
 
     async def run(self, state: State, config: RunnableConfig) -> Branches:
@@ -54,45 +54,25 @@ class Parallel(Node[Branches]):
         Raises:
             BranchesFailed: some failed, and the group may not go on without them.
         """
+        return (await self.leave(state, config))[self.name]
+
+    async def leave(self, state: State, config: RunnableConfig) -> dict[str, Any]:
+        """Each branch under its own name, and what stood in for one; then the group."""
         if self._compiled is None:
             self._compiled = self._compile()
-        final = await self._compiled.ainvoke(
-            {"event": state.event, "results": dict(state.results), "errors": {}}, config
-        )
+        final = await self._compiled.ainvoke({**channels_of(state), "errors": {}}, inner(config))
         results, errors = final["results"], final["errors"]
         names = [branch.name for branch in self.branches]
-        if errors and self.on_failure == "abort":
-            raise self._failed(errors, [name for name in names if name not in errors])
-        return Branches(
-            self.name,
-            {
-                name: Failure.of(name, errors[name]) if name in errors else results[name]
-                for name in names
-            },
-        )
-
-    def outcomes(self, result: Branches) -> dict[str, Any]:
-        """Each branch under its own name, then the group."""
-        own: dict[str, Any] = {}
-        for branch in self.branches:
-            outcome = result[branch.name]
-            own |= (
-                {branch.name: outcome} if isinstance(outcome, Failure) else branch.outcomes(outcome)
+        if errors and self.policy.on_failure != CONTINUE:
+            raise failed_together(
+                f'pipeline {self.pipeline}: group "{self.name}"',
+                errors,
+                [name for name in names if name not in errors],
             )
-        return {**own, self.name: result}
-
-    def _failed(self, errors: dict[str, Exception], succeeded: list[str]) -> BranchesFailed:
-        told = "; ".join(
-            f"{name} ({Failure.of(name, error).message})" for name, error in errors.items()
-        )
-        error = BranchesFailed(
-            f'pipeline {self.pipeline}: group "{self.name}": failed: {told}; '
-            f"succeeded: {', '.join(succeeded) or 'none'}",
-            failed=list(errors),
-            succeeded=succeeded,
-        )
-        error.__cause__ = ExceptionGroup(f"branches of {self.name}", list(errors.values()))
-        return error
+        return {
+            **news(state, results),
+            self.name: Branches(self.name, {name: results[name] for name in names}),
+        }
 
     def _compile(self) -> AnyGraph:
         graph: StateGraph[Any, Any, Any, Any] = StateGraph(GroupChannels)
@@ -104,7 +84,29 @@ class Parallel(Node[Branches]):
 
     def describe(self) -> dict[str, Any]:
         """Also what happens when a branch fails."""
-        return {**super().describe(), "on_failure": self.on_failure}
+        return {**super().describe(), "on_failure": self.policy.on_failure}
+
+
+def failed_together(
+    where: str, errors: Mapping[str, Exception], succeeded: list[str]
+) -> BranchesFailed:
+    """The one error of a group whose members failed, with theirs as its cause.
+
+    Args:
+        where: names the group.
+        errors: by member.
+        succeeded: members that did not fail.
+    """
+    told = "; ".join(
+        f"{name} ({Failure.of(name, error).message})" for name, error in errors.items()
+    )
+    error = BranchesFailed(
+        f"{where}: failed: {told}; succeeded: {', '.join(succeeded) or 'none'}",
+        failed=list(errors),
+        succeeded=succeeded,
+    )
+    error.__cause__ = ExceptionGroup(f"members of {where}", list(errors.values()))
+    return error
 
 
 def _keeping(branch: Node[Any]) -> Callable[..., Coroutine[Any, Any, dict[str, Any]]]:
@@ -112,15 +114,15 @@ def _keeping(branch: Node[Any]) -> Callable[..., Coroutine[Any, Any, dict[str, A
 
     LangGraph cancels the siblings of a node that raises.
     """
-    act, name = branch.action(), branch.name
+    name = branch.name
 
     async def action(channels: Channels, config: RunnableConfig) -> dict[str, Any]:
         try:
-            return await act(channels, config)
+            return {"results": await carry_out(branch, state_of(channels), config)}
         except GraphBubbleUp:  # an interrupt is no failure
             raise
         except Exception as error:  # noqa: BLE001 - kept: the group tells when all have ended
             step_of(config).fail(error)
-            return {"errors": {name: error}}
+            return {"results": {name: Failure.of(name, error)}, "errors": {name: error}}
 
     return action

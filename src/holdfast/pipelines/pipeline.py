@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from itertools import pairwise
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import orjson
 from langgraph.graph import END as END  # noqa: PLC0414 - part of the public face
-from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
 from holdfast.llm.scripted import Script
 
-from .base import AnyGraph, Declaration
+from .base import AnyGraph, Declaration, DeclarationOptions
 from .fingerprint import calling_module, fingerprint
+from .halting import Halting
+from .include import Included, refuse_circles
+from .joining import Target
+from .mapping import Map, Over
 from .model import ModelNode
-from .nodes import FunctionNode, Node, callable_of, name_of
-from .parallel import OnFailure, Parallel
-from .router import Predicate, Router
+from .nodes import FunctionNode, callable_of, name_of
+from .parallel import Parallel
+from .policy import PolicyOptions
 from .schemas import validate_model
-from .state import Channels, State
-from .wiring import Wiring
+from .state import Failure, State
+from .waiting import AskNode
 
 R = TypeVar("R")
 A = TypeVar("A", bound=BaseModel)
-N = TypeVar("N", bound=Node[Any])
-
-Target = Node[Any] | str
-"""A node, its name, or END."""
-
-RESERVED = frozenset({"event", "results", "failures", "items", "keys", "values", "get"})
-"""Names that `State` or a group's outcome already gives another meaning."""
 
 
-class Pipeline(Declaration):
+class NodeDecorator(Protocol):
+    """What `@p.node(…)` with options gives: it makes a node of the function below it."""
+
+    @overload
+    def __call__(self, fn: type[Any], /) -> FunctionNode[Any]: ...
+    @overload
+    def __call__(self, fn: Callable[[State], Awaitable[R]], /) -> FunctionNode[R]: ...
+    @overload
+    def __call__(self, fn: Callable[[State], R], /) -> FunctionNode[R]: ...
+    def __call__(self, fn: Any, /) -> Any:
+        """Declare the node."""
+        ...
+
+
+class Pipeline(Halting):
     """A graph declared node by node.
 
     It is sealed by its first use (or by `check`): then the wiring is proven and compiled once.
-    An execution's output is the result of the last node that ran, or what `output` makes of the
-    final state.
+    An execution's output is the result of the last node that did not fail, or what `output` makes
+    of the final state.
     """
 
     def __init__(
@@ -50,10 +57,9 @@ class Pipeline(Declaration):
         *,
         version: str,
         event: type[BaseModel],
-        description: str = "",
-        deadline: float | None = None,
         scripted: Script | None = None,
         output: Callable[[State], Any] | None = None,
+        **options: Unpack[DeclarationOptions],
     ) -> None:
         """Declare an empty pipeline.
 
@@ -61,21 +67,19 @@ class Pipeline(Declaration):
             name: dotted name that events are addressed to.
             version: the author's own; recorded with every execution.
             event: schema of the events' data; fields it does not name are refused.
-            description: one sentence for people.
-            deadline: seconds an execution may take; None for the hub's default.
             scripted: rules that answer where a model alias is scripted, not a real model.
             output: makes the execution's output of the final state.
+            **options: `description`, `deadline`, `priority`, `retries`, `max_running` and
+                `retention`; see `Declaration`.
 
         Raises:
-            DeclarationError: the name, version or deadline cannot be used.
+            DeclarationError: the name, version or an option cannot be used.
         """
-        super().__init__(name, version=version, description=description, deadline=deadline)
+        super().__init__(name, version=version, **options)
         self._event = event
         self._scripted = scripted
         self._output = output
-        self._wiring = Wiring(name)
         self._module = calling_module()
-        self._compiled: AnyGraph | None = None
 
     # -- declaring -------------------------------------------------------------------------
 
@@ -87,22 +91,53 @@ class Pipeline(Declaration):
     def node(self, target: Callable[[State], R], /) -> FunctionNode[R]: ...
     @overload
     def node(
-        self, target: str, /, *, version: str | None = None
-    ) -> Callable[[Callable[[State], Any]], FunctionNode[Any]]: ...
+        self,
+        target: str | None = None,
+        /,
+        *,
+        version: str | None = None,
+        **policy: Unpack[PolicyOptions],
+    ) -> NodeDecorator: ...
     @overload
     def node(
-        self, target: str, fn: type[Any], /, *, version: str | None = None
+        self,
+        target: str,
+        fn: type[Any],
+        /,
+        *,
+        version: str | None = None,
+        **policy: Unpack[PolicyOptions],
     ) -> FunctionNode[Any]: ...
     @overload
     def node(
-        self, target: str, fn: Callable[[State], Awaitable[R]], /, *, version: str | None = None
+        self,
+        target: str,
+        fn: Callable[[State], Awaitable[R]],
+        /,
+        *,
+        version: str | None = None,
+        **policy: Unpack[PolicyOptions],
     ) -> FunctionNode[R]: ...
     @overload
     def node(
-        self, target: str, fn: Callable[[State], R], /, *, version: str | None = None
+        self,
+        target: str,
+        fn: Callable[[State], R],
+        /,
+        *,
+        version: str | None = None,
+        **policy: Unpack[PolicyOptions],
     ) -> FunctionNode[R]: ...
-    def node(self, target: Any, fn: Any = None, /, *, version: str | None = None) -> Any:
-        """Declare a node: `@p.node`, `@p.node("name")` or `p.node("name", function)`.
+    def node(
+        self,
+        target: Any = None,
+        fn: Any = None,
+        /,
+        *,
+        version: str | None = None,
+        **policy: Unpack[PolicyOptions],
+    ) -> Any:
+        """Declare a node: `@p.node`, `@p.node("name", retries=2)` or `p.node("name", function)`.
 
         Functions and objects that can be called, sync (run in a thread) or async, with the
         `State` as their one argument; a class is made once. Raising `Skip` skips the step.
@@ -111,15 +146,37 @@ class Pipeline(Declaration):
             target: the function, or the node's name when it shall be another than the function's.
             fn: the function, object or class.
             version: recorded with its steps; the pipeline's by default.
+            **policy: every kind of node takes these.
+
+                `timeout`: seconds for one try. Sync code cannot be stopped: its try is recorded as
+                `abandoned`, its result discarded, and it is not tried again.
+                `total_timeout`: seconds for all tries and the pauses between them.
+                `retries`: further tries after the first. Temporary errors and rate limits are
+                worth one (see `llm.failures.classify`), and those of `retry_on`.
+                `backoff`: the pauses, a `Backoff`. A provider's `Retry-After` is honoured.
+                `retry_on`: exception classes of your own that are worth another try.
+                `on_failure`: `"abort"` ends the execution; `"continue"` goes on without a result
+                (who asks for it gets `NoResult`), and the execution ends `partial`; a node, or its
+                name, stands in: it runs as a step below this one's, and its result counts as this
+                one's.
+                `concurrency`: how many tries may run at once in one process, whatever the
+                executions; others wait.
+                `cache`: seconds, or a `Cache`: a result is used again for the same input, and
+                the step recorded as skipped, at no cost.
 
         Raises:
-            DeclarationError: the name is taken or unusable, or nothing can be called.
+            DeclarationError: the name is taken or unusable, an option has no sense, or nothing
+                can be called.
         """
-        if not isinstance(target, str):
-            return self._function(name_of(target), target, version=version)
+        if target is not None and not isinstance(target, str):
+            return self._function(name_of(target), target, version, policy)
         if fn is not None:
-            return self._function(target, fn, version=version)
-        return partial(self._function, target, version=version)
+            return self._function(name_of(fn) if target is None else target, fn, version, policy)
+
+        def declare(fn: Any) -> FunctionNode[Any]:
+            return self._function(name_of(fn) if target is None else target, fn, version, policy)
+
+        return declare
 
     @overload
     def model(
@@ -133,6 +190,7 @@ class Pipeline(Declaration):
         tries: int = 3,
         credits: int = 0,
         version: str | None = None,
+        **policy: Unpack[PolicyOptions],
     ) -> ModelNode[A]: ...
     @overload
     def model(
@@ -146,6 +204,7 @@ class Pipeline(Declaration):
         tries: int = 3,
         credits: int = 0,
         version: str | None = None,
+        **policy: Unpack[PolicyOptions],
     ) -> ModelNode[str]: ...
     def model(
         self,
@@ -158,6 +217,7 @@ class Pipeline(Declaration):
         tries: int = 3,
         credits: int = 0,  # noqa: A002 - the record's own word
         version: str | None = None,
+        **policy: Unpack[PolicyOptions],
     ) -> ModelNode[Any]:
         """Declare a node that asks a chat model.
 
@@ -172,6 +232,7 @@ class Pipeline(Declaration):
             tries: how often to ask until an answer fits; each try is recorded.
             credits: charged for an accepted answer.
             version: recorded with its steps; the pipeline's by default.
+            **policy: see `node`. A try is the whole asking, `tries` included.
 
         Raises:
             DeclarationError: a template's syntax, the name or a number is wrong.
@@ -188,11 +249,12 @@ class Pipeline(Declaration):
                 tries=tries,
                 credits=credits,
                 script=self._scripted,
+                policy=policy,
             )
         )
 
     def parallel(
-        self, name: str, branches: Sequence[Target], *, on_failure: OnFailure = "abort"
+        self, name: str, branches: Sequence[Target], **policy: Unpack[PolicyOptions]
     ) -> Parallel:
         """Declare a group of nodes that run side by side.
 
@@ -201,8 +263,9 @@ class Pipeline(Declaration):
         Args:
             name: of the group, which is a node like any other.
             branches: nodes declared before; from now on they run in this group only.
-            on_failure: `abort` ends the execution with one error that names the failed branches,
-                once all have ended; `continue` goes on, and the execution ends `partial`.
+            **policy: see `node`; a retry runs all branches again. `on_failure="abort"` ends the
+                execution with one error that names the failed branches, once all have ended;
+                `"continue"` goes on without them, and the execution ends `partial`.
 
         Raises:
             DeclarationError: a branch is unknown or belongs to another group.
@@ -211,51 +274,82 @@ class Pipeline(Declaration):
         if len({member.name for member in members}) != len(members) or not members:
             raise self._wiring.error(f'group "{name}" needs branches, each of them once')
         group = self._add(
-            Parallel(name, members, on_failure=on_failure, pipeline=self.name, version=self.version)
+            Parallel(name, members, pipeline=self.name, version=self.version, policy=policy)
         )
         self._wiring.groups.update({member.name: name for member in members})
         return group
 
-    def start(self, node: Target) -> None:
-        """Say which node runs first."""
-        self._unsealed()
-        if self._wiring.start is not None:
-            raise self._wiring.error(f'it already starts with "{self._wiring.start}"')
-        self._wiring.start = self._name(node)
-
-    def edge(self, source: Target, target: Target) -> None:
-        """Let `target` follow `source`; a node that nothing follows ends the run."""
-        name = self._source(source)
-        self._wiring.edges[name] = self._name(target)
-
-    def chain(self, *nodes: Target) -> None:
-        """Let the nodes follow each other."""
-        for source, target in pairwise(nodes):
-            self.edge(source, target)
-
-    def route(
+    def map(
         self,
-        source: Target,
-        rules: Mapping[Any, Predicate] | Sequence[tuple[Target, Predicate]],
+        name: str,
+        node: Target,
         *,
-        otherwise: Target | None = None,
-    ) -> None:
-        """Let rules choose what follows `source`; the decision is recorded as a step.
+        over: Over,
+        at_once: int = 8,
+        **policy: Unpack[PolicyOptions],
+    ) -> Map:
+        """Declare a node that runs another once for each item of a list.
+
+        In there `state.item` and `state.index` are the item and its place. The result is the list
+        of outcomes in the order of the items.
 
         Args:
-            source: the node after which to decide.
-            rules: tried in order, the first that answers True decides: `{target: predicate}`,
-                or pairs where a target comes up twice. A predicate takes the `State`.
-            otherwise: the way when no rule holds; a router must have one. END ends the run.
+            name: of the map, which is a node like any other.
+            node: declared before; from now on it runs in this map only.
+            over: gives the list, out of the `State`; at most 1000 items.
+            at_once: how many items are worked on side by side.
+            **policy: see `node`. `on_failure="abort"` ends the execution with one error that names
+                the failed items, once all have ended; `"continue"` keeps each `Failure` in its
+                place, and the execution ends `partial`.
+
+        Raises:
+            DeclarationError: the node is unknown or belongs to another group.
         """
-        pairs = list(rules.items()) if isinstance(rules, Mapping) else list(rules)
-        name = self._source(source)
-        self._wiring.routers[name] = Router(
-            name,
-            [(self._name(target), predicate) for target, predicate in pairs],
-            otherwise=None if otherwise is None else self._name(otherwise),
-            pipeline=self.name,
-            version=self.version,
+        member = self._branch(name, node)
+        made = self._add(
+            Map(
+                name,
+                member,
+                over=over,
+                at_once=at_once,
+                pipeline=self.name,
+                version=self.version,
+                policy=policy,
+            )
+        )
+        self._wiring.groups[member.name] = name
+        return made
+
+    def include(
+        self,
+        name: str,
+        other: Declaration,
+        *,
+        input: Callable[[State], Any],  # noqa: A002 - the record's own word
+        **policy: Unpack[PolicyOptions],
+    ) -> Included:
+        """Declare a node that runs another pipeline, or a registered graph, inside this execution.
+
+        Its steps stand below the node's own; the result is that pipeline's output.
+
+        Args:
+            name: of the node.
+            other: the pipeline; its deadline, if it has one, is the node's timeout by default.
+            input: makes that pipeline's event out of the `State`: a model or plain data.
+            **policy: see `node`.
+
+        Raises:
+            DeclarationError: the name is taken or unusable.
+        """
+        return self._add(
+            Included(
+                name,
+                other,
+                given=input,
+                pipeline=self.name,
+                version=self.version,
+                policy=policy,
+            )
         )
 
     # -- the contract ----------------------------------------------------------------------
@@ -276,11 +370,20 @@ class Pipeline(Declaration):
         """
         if self._compiled is None:
             self._wiring.check()
+            refuse_circles(self)
+            for other in self.included():
+                other.check()
             for node in self._wiring.nodes.values():
                 if isinstance(node, ModelNode):
                     for prompt in node.prompts:
                         prompt.check(self._wiring.nodes)
-            self._compiled = self._compile()
+                if isinstance(node, AskNode):
+                    node.check_question(self._wiring.nodes)
+                if node.policy.fallback is not None:
+                    node.stand_in = self._wiring.nodes[node.policy.fallback]
+                if node.policy.cache is not None:
+                    node.code_version = self.code_version
+            self._compiled = self._wiring.compile()
         return self._compiled
 
     def validate(self, data: Any) -> BaseModel:
@@ -303,12 +406,24 @@ class Pipeline(Declaration):
         """What `output` makes of the final state, or the last node's result."""
         if self._output is not None:
             return self._output(State(final["event"], final["results"]))
-        last = (name for name in reversed(final["results"]) if name in self._wiring.nodes)
-        return final["results"][next(last)]
+        finished = reversed(final["results"].items())
+        results = (
+            result
+            for name, result in finished
+            if name in self._wiring.nodes and not isinstance(result, Failure)
+        )
+        return next(results, None)
+
+    def _event_hints(self) -> list[Any]:
+        return [self._event]
 
     def failures(self, final: Mapping[str, Any]) -> list[Any]:
-        """Branches that failed in groups that may go on without them."""
+        """Nodes that failed and were allowed to."""
         return State(final["event"], final["results"]).failures
+
+    def included(self) -> Sequence[Declaration]:
+        """The pipelines and graphs that nodes of this one run."""
+        return [node.other for node in self._wiring.nodes.values() if isinstance(node, Included)]
 
     def describe(self) -> dict[str, Any]:
         """Nodes and edges for drawing; branches name their `group`."""
@@ -316,7 +431,9 @@ class Pipeline(Declaration):
 
     def _hash_code(self) -> str:
         """Over the modules that the nodes, rules and schemas come from, and the prompts."""
-        nodes = [*self._wiring.nodes.values(), *self._wiring.routers.values()]
+        wired = self._wiring
+        nodes = [*wired.nodes.values(), *wired.routers.values(), *wired.loops.values()]
+        included = [other.code_version for other in self.included()]
         prompts = [
             prompt.source
             for node in nodes
@@ -325,11 +442,13 @@ class Pipeline(Declaration):
         ]
         objects = [self._event, *(item for node in nodes for item in node.sources())]
         wiring = orjson.dumps(self.describe()).decode()
-        return fingerprint(self._module, objects, wiring, *prompts)
+        return fingerprint(self._module, objects, wiring, *prompts, *included)
 
     # -- helpers ---------------------------------------------------------------------------
 
-    def _function(self, name: str, fn: Any, *, version: str | None) -> FunctionNode[Any]:
+    def _function(
+        self, name: str, fn: Any, version: str | None, policy: PolicyOptions
+    ) -> FunctionNode[Any]:
         where = f'pipeline {self.name}: node "{name}"'
         return self._add(
             FunctionNode(
@@ -337,73 +456,6 @@ class Pipeline(Declaration):
                 callable_of(fn, where),
                 pipeline=self.name,
                 version=version or self.version,
+                policy=policy,
             )
         )
-
-    def _add(self, node: N) -> N:
-        self._unsealed()
-        name = node.name
-        if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name):
-            raise self._wiring.error(
-                f"{name!r} is no name for a node",
-                hint='results are read as state.name; give one: @pipeline.node("name")',
-            )
-        if name in RESERVED:
-            raise self._wiring.error(
-                f'the name "{name}" is taken: state.{name} means another thing'
-            )
-        if name in self._wiring.nodes:
-            raise self._wiring.error(
-                f'two nodes are called "{name}"', hint='give one of them a name: node("name", …)'
-            )
-        self._wiring.nodes[name] = node
-        return node
-
-    def _branch(self, group: str, branch: Target) -> Node[Any]:
-        name = self._name(branch)
-        if name not in self._wiring.nodes:
-            raise self._wiring.error(f'group "{group}": there is no node "{name}" yet')
-        if other := self._wiring.groups.get(name):
-            raise self._wiring.error(f'node "{name}" is a branch of "{other}" already')
-        return self._wiring.nodes[name]
-
-    def _name(self, target: Target) -> str:
-        if isinstance(target, str):
-            return target
-        if isinstance(target, Node):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
-            if self._wiring.nodes.get(target.name) is not target:
-                raise self._wiring.error(f"{target!r} is a node of another pipeline")
-            return target.name
-        raise self._wiring.error(f"{target!r} is neither a node nor a node's name")
-
-    def _source(self, source: Target) -> str:
-        self._unsealed()
-        name = self._name(source)
-        if name in self._wiring.edges or name in self._wiring.routers:
-            raise self._wiring.error(
-                f'node "{name}" already leads somewhere',
-                hint="to run several nodes at once use parallel, to choose one use route",
-            )
-        return name
-
-    def _unsealed(self) -> None:
-        if self._compiled is not None:
-            raise self._wiring.error("it is sealed: declare everything before its first use")
-
-    def _compile(self) -> AnyGraph:
-        wiring = self._wiring
-        graph: StateGraph[Any, Any, Any, Any] = StateGraph(Channels)
-        for node in wiring.members():
-            graph.add_node(node.name, node.action(), metadata=node.metadata)
-        for router in wiring.routers.values():
-            graph.add_node(
-                router.name,
-                router.action(),
-                metadata=router.metadata,
-                destinations=tuple(router.targets),
-            )
-        graph.add_edge(START, wiring.start or END)
-        for node in wiring.members():
-            router = wiring.routers.get(node.name)
-            graph.add_edge(node.name, router.name if router else wiring.edges.get(node.name, END))
-        return graph.compile(name=self.name)

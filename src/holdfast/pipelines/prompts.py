@@ -26,7 +26,10 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 class Prompt:
-    """One template; its variables are `event`, `results`, and each finished node by name."""
+    """One template; its variables are `event`, `results`, and each finished node by name.
+
+    Inside a map there are `item` and `index` as well.
+    """
 
     def __init__(self, source: str, where: str) -> None:
         """Compile the template.
@@ -55,7 +58,7 @@ class Prompt:
         Raises:
             DeclarationError: the prompt uses a name that is none of `nodes`.
         """
-        known = {"event", "results", *nodes, *_environment().globals}
+        known = {"event", "results", "item", "index", *nodes, *_environment().globals}
         for name in sorted(self._names - known):
             near = get_close_matches(name, known, 1)
             raise DeclarationError(
@@ -74,10 +77,15 @@ class Prompt:
             for name, value in state.results.items()
             if name in self._names and not isinstance(value, Failure)
         }
+        if state.within:
+            values |= {"item": state.item, "index": state.index}
         try:
             return self._template.render(values, event=state.event, results=state.results)
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            failed = "".join(
+                f'; node "{one.node}" failed' for one in state.failures if one.node in self._names
+            )
             raise PromptError(
-                f"{self._where}: the prompt cannot be rendered: {error}",
+                f"{self._where}: the prompt cannot be rendered: {error}{failed}",
                 hint=f"finished so far: {', '.join(state.results) or 'nothing'}",
             ) from error

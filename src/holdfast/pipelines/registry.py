@@ -114,6 +114,10 @@ class Registry:
             }
         )
 
+    def awaited(self) -> frozenset[str]:
+        """Types of events that some pipeline may wait for."""
+        return frozenset[str]().union(*(item.awaited() for item in self._declarations.values()))
+
     def __iter__(self) -> Iterator[Declaration]:
         return iter(self._declarations.values())
 

@@ -16,7 +16,7 @@ from langgraph.types import Command
 from holdfast.errors import DeclarationError
 
 from .nodes import Node
-from .state import Channels, State
+from .state import Channels, State, state_of
 
 Predicate = Callable[[State], Any]
 
@@ -66,11 +66,7 @@ class Router(Node[Decision]):
             for n, (target, predicate) in enumerate(rules, 1)
         ]
         for rule in self.rules:
-            if inspect.iscoroutinefunction(rule.predicate):
-                raise DeclarationError(
-                    f'pipeline {pipeline}: rule {rule.label} after "{source}" is async',
-                    hint="a rule only looks at the state; let a node fetch what it needs",
-                )
+            looks_only(rule.predicate, rule.label, source, pipeline)
 
     @property
     def targets(self) -> list[str]:
@@ -87,15 +83,8 @@ class Router(Node[Decision]):
             DeclarationError: a rule answers neither True nor False.
         """
         for rule in self.rules:
-            holds = rule.predicate(state)
-            if holds is True:
+            if holds(rule.predicate, rule.label, state, self.source, self.pipeline):
                 return Decision(rule.target, rule.label, fallback=False)
-            if holds is not False:
-                # A forgotten return would silently mean "no".
-                raise DeclarationError(
-                    f"pipeline {self.pipeline}: rule {rule.label!r} after "
-                    f'"{self.source}" answers {holds!r}, neither True nor False'
-                )
         if self.otherwise is None:  # the wiring's check lets no such router through
             raise DeclarationError(f"pipeline {self.pipeline}: {self.name} has no way out")
         return Decision(self.otherwise, None, fallback=True)
@@ -104,7 +93,7 @@ class Router(Node[Decision]):
         """Runs the rules, keeps the decision as a result, and sends LangGraph on its way."""
 
         async def action(channels: Channels, config: RunnableConfig) -> Command[str]:
-            decision = await self.run(State(channels["event"], channels["results"]), config)
+            decision = await self.run(state_of(channels), config)
             return Command(update={"results": {self.name: decision}}, goto=decision.target)
 
         return action
@@ -112,6 +101,34 @@ class Router(Node[Decision]):
     def sources(self) -> list[object]:
         """The rules."""
         return [rule.predicate for rule in self.rules if inspect.isroutine(rule.predicate)]
+
+
+def looks_only(predicate: Predicate, label: str, source: str, pipeline: str) -> None:
+    """Refuse a rule that would have to be awaited.
+
+    Raises:
+        DeclarationError: it is async.
+    """
+    if inspect.iscoroutinefunction(predicate):
+        raise DeclarationError(
+            f'pipeline {pipeline}: rule {label} after "{source}" is async',
+            hint="a rule only looks at the state; let a node fetch what it needs",
+        )
+
+
+def holds(predicate: Predicate, label: str, state: State, source: str, pipeline: str) -> bool:
+    """What a rule says of the state.
+
+    Raises:
+        DeclarationError: neither True nor False; a forgotten return would silently mean "no".
+    """
+    answer = predicate(state)
+    if answer is not True and answer is not False:
+        raise DeclarationError(
+            f"pipeline {pipeline}: rule {label!r} after "
+            f'"{source}" answers {answer!r}, neither True nor False'
+        )
+    return answer
 
 
 def rule_label(predicate: Predicate, n: int) -> str:

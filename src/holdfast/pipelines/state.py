@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypedDict, cast
 
 from typing_extensions import TypeVar
 
+from holdfast.domain.payload import message_of
 from holdfast.errors import HoldfastError, NoResult
 
 if TYPE_CHECKING:
@@ -19,8 +20,18 @@ R = TypeVar("R")
 
 
 def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Results after a step, in the order the nodes finished."""
-    return {**old, **new}
+    """Results after a step, in the order the nodes finished last."""
+    if old.keys().isdisjoint(new):
+        return {**old, **new}
+    return {name: value for name, value in old.items() if name not in new} | new
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a node inside a map looks at besides the event and the results."""
+
+    item: Any
+    index: int  # from 0
 
 
 class Channels(TypedDict):
@@ -28,11 +39,12 @@ class Channels(TypedDict):
 
     event: Any
     results: Annotated[dict[str, Any], merge]
+    within: tuple[Item, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The outcome of a branch that failed and was allowed to."""
+    """The outcome of a node that failed and was allowed to."""
 
     node: str
     type: str
@@ -41,10 +53,28 @@ class Failure:
 
     @classmethod
     def of(cls, node: str, error: BaseException) -> Failure:
-        """What is kept of a branch's error."""
+        """What is kept of a node's error."""
+        if isinstance(error, EarlierError):
+            return cls(node, error.kind, error.message, error.code)
         if isinstance(error, HoldfastError):
             return cls(node, type(error).__name__, error.message, error.code)
-        return cls(node, type(error).__name__, str(error))
+        return cls(node, type(error).__name__, message_of(error))
+
+
+class EarlierError(Exception):
+    """An error that was raised before the execution halted: what is left of it."""
+
+    def __init__(self, kind: str, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.code = code
+
+    @classmethod
+    def of(cls, error: BaseException) -> EarlierError:
+        """What is kept of an error."""
+        told = Failure.of("", error)
+        return cls(told.type, told.message, told.code)
 
 
 class Branches(Mapping[str, Any]):
@@ -85,13 +115,39 @@ class State(Generic[E]):
 
     Attributes:
         event: the validated event.
+        within: what the maps around the node work on, the innermost last; empty outside of maps.
     """
 
-    __slots__ = ("_results", "event")
+    __slots__ = ("_results", "event", "within")
 
-    def __init__(self, event: E, results: Mapping[str, Any]) -> None:
+    def __init__(self, event: E, results: Mapping[str, Any], within: tuple[Item, ...] = ()) -> None:
         self.event = event
         self._results = results
+        self.within = within
+
+    @property
+    def item(self) -> Any:
+        """What the node is to work on, inside a map.
+
+        Raises:
+            NoResult: the node runs in no map.
+        """
+        return self._innermost.item
+
+    @property
+    def index(self) -> int:
+        """Where that stands in the mapped list, from 0.
+
+        Raises:
+            NoResult: the node runs in no map.
+        """
+        return self._innermost.index
+
+    @property
+    def _innermost(self) -> Item:
+        if not self.within:
+            raise NoResult("there is no item here", hint="only nodes that a map runs have one")
+        return self.within[-1]
 
     @property
     def results(self) -> Mapping[str, Any]:
@@ -100,8 +156,8 @@ class State(Generic[E]):
 
     @property
     def failures(self) -> list[Failure]:
-        """Branches that failed and were allowed to."""
-        return [value for value in self._results.values() if isinstance(value, Failure)]
+        """Nodes that failed and were allowed to: branches, items and included ones as well."""
+        return failures_in(self._results.values())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -113,6 +169,57 @@ class State(Generic[E]):
 
     def __repr__(self) -> str:
         return f"State(event={self.event!r}, results={self._results!r})"
+
+
+def failures_in(outcomes: Iterable[Any]) -> list[Failure]:
+    """The failures among outcomes, and in lists of outcomes."""
+    found: list[Failure] = []
+    for outcome in outcomes:
+        several = cast("list[Any]", outcome) if isinstance(outcome, list) else [outcome]
+        found += [one for one in several if isinstance(one, Failure)]
+    return found
+
+
+def beneath(state: State, name: str, failures: Sequence[Failure]) -> dict[str, Any]:
+    """What a node leaves of failures that its own outcome does not show.
+
+    Args:
+        state: what the node saw; those of an earlier round of a loop are forgotten.
+        name: of the node.
+        failures: of nodes it ran.
+    """
+    key = f"{name}.failures"
+    return {key: list(failures)} if failures or key in state.results else {}
+
+
+def state_of(channels: Mapping[str, Any]) -> State:
+    """The state in a graph's channels."""
+    return State(channels["event"], channels["results"], tuple(channels.get("within") or ()))
+
+
+def channels_of(state: State) -> Channels:
+    """Channels for a graph that goes on from a state."""
+    return {
+        "event": state.event,
+        "results": dict(state.results),
+        "within": state.within,
+    }
+
+
+def having(state: State, results: Mapping[str, Any]) -> State:
+    """The state with further results."""
+    return State(state.event, {**state.results, **results}, state.within)
+
+
+def news(state: State, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `results` that the state does not have, or has otherwise."""
+    known = state.results
+    return {k: v for k, v in results.items() if k not in known or known[k] is not v}
+
+
+def group_of(branches: Branches) -> str:
+    """Name of the group; a method would take that name from its branches."""
+    return branches._group  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def result_of(outcomes: Mapping[str, Any], name: str, shown: str) -> Any:

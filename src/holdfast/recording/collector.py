@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from holdfast.domain.changes import (
+    NO_USAGE,
     AttemptFinished,
     AttemptStarted,
     AttemptValidated,
@@ -24,7 +25,7 @@ from holdfast.domain.changes import (
 )
 from holdfast.domain.ids import now_us
 from holdfast.domain.payload import INLINE_BYTES, LOST_ENTRY, Texts, encode, message_of, printable
-from holdfast.domain.status import ExecutionStatus, StepStatus
+from holdfast.domain.status import HALTED, ExecutionStatus, StepStatus
 from holdfast.errors import AnswerInvalid, HoldfastError
 from holdfast.llm.failures import classify
 from holdfast.ports import RecordSink
@@ -41,11 +42,12 @@ MAX_FAULTS = 20
 
 @dataclass(slots=True)
 class OpenAttempt:
-    """A model call that has not ended."""
+    """A model call, or a try of another node, that has not ended."""
 
     n: int
     began_ns: int
     first_token_us: int | None = None
+    usage: str = "unknown"  # what is said of its tokens when nobody reports any
 
 
 @dataclass(slots=True)
@@ -60,7 +62,8 @@ class OpenStep:
     attempts: int = 0
     attempt: OpenAttempt | None = None
     last_attempt_failed: bool = False
-    failure: tuple[BaseException, str] | None = None  # set by `StepHandle.fail`
+    failure: tuple[BaseException, str | None] | None = None  # set by `StepHandle.fail`
+    stand_in: str | None = None  # the node that runs in place of this failed one
     skip_reason: str | None = None
 
 
@@ -79,6 +82,8 @@ class Collector:
         texts: Texts | None = None,
         clock: Callable[[], int] = now_us,
         code_left_running: Callable[[], bool] = lambda: False,
+        steps: int = 0,
+        halted: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Start the record of one execution.
 
@@ -89,6 +94,8 @@ class Collector:
             clock: microseconds since the epoch.
             code_left_running: whether blocking code of this execution still runs in a thread;
                 a step stopped meanwhile is abandoned and not merely cancelled.
+            steps: how many the execution had before it halted.
+            halted: those of them that had not ended; each goes on when its node runs again.
         """
         self.execution_id = execution_id
         self.texts = texts or Texts()
@@ -97,7 +104,8 @@ class Collector:
         self._clock = clock
         self._code_left_running = code_left_running
         self._lock = threading.RLock()
-        self._steps = 0
+        self._steps = steps
+        self._halted = list(halted)
         self._open: dict[int, OpenStep] = {}
         self._finished = False
 
@@ -110,8 +118,13 @@ class Collector:
         parent: int | None = None,
         input: Any = None,  # noqa: A002 - the record's own word
     ) -> OpenStep:
-        """Open a step and return it; its number counts from 1."""
+        """Open a step and return it; its number counts from 1.
+
+        A step that had not ended when the execution halted is taken up again.
+        """
         with self._lock:
+            if self._halted and (step := self._taken_up(kind, operation, parent)) is not None:
+                return step
             self._steps += 1
             step = OpenStep(self._steps, kind, operation, time.perf_counter_ns())
             self._open[step.number] = step
@@ -129,6 +142,22 @@ class Collector:
             )
         return step
 
+    def _taken_up(self, kind: str, operation: str, parent: int | None) -> OpenStep | None:
+        for place, known in enumerate(self._halted):
+            if (known["kind"], known["operation"], known["parent"]) == (kind, operation, parent):
+                del self._halted[place]
+                # It has lasted since it began, the halt included.
+                began = time.perf_counter_ns() - (self._clock() - known["started_at"]) * 1000
+                step = OpenStep(known["step"], kind, operation, began, attempts=known["attempts"])
+                self._open[step.number] = step
+                return step
+        return None
+
+    def halt_step(self, step: OpenStep) -> None:
+        """Its node waits: the step stays open, only the try under way is over."""
+        if step.attempt is not None:
+            self.finish_attempt(step, status=StepStatus.CANCELLED)
+
     def finish_step(
         self,
         step: OpenStep,
@@ -144,7 +173,8 @@ class Collector:
         if status is StepStatus.CANCELLED and self._code_left_running():
             status = StepStatus.ABANDONED
         phase: str | None = None
-        if error is None and step.failure is not None:
+        if step.failure is not None and status is None:
+            # Its own failure, though what stood in for it may have failed as well.
             error, phase = step.failure
         if status is None:
             status = StepStatus.SUCCEEDED if error is None else StepStatus.FAILED
@@ -162,7 +192,7 @@ class Collector:
                     at=self._clock(),
                     duration_us=(time.perf_counter_ns() - step.began_ns) // 1000,
                     output=self._keep("output", output),
-                    error=None if error is None else describe_error(error),
+                    error=None if error is None else _with_stand_in(error, step.stand_in),
                     error_phase=phase,
                     skip_reason=step.skip_reason,
                 )
@@ -197,6 +227,14 @@ class Collector:
                 )
             )
 
+    def start_try(self, step: OpenStep) -> None:
+        """Note that a node which asks no provider itself is about to be tried."""
+        self.start_attempt(
+            step, provider=None, model=None, parameters={}, system=None, user=None, messages=None
+        )
+        if step.attempt is not None:
+            step.attempt.usage = NO_USAGE
+
     def first_token(self, step: OpenStep) -> None:
         """Note the moment the provider's first token came."""
         attempt = step.attempt
@@ -224,6 +262,7 @@ class Collector:
         attempt, step.attempt = step.attempt, None
         if attempt is None:
             return
+        facts.setdefault("usage", attempt.usage)
         step.last_attempt_failed = status is not StepStatus.SUCCEEDED
         if error is not None:
             facts["error"] = describe_error(error, with_traceback=False)
@@ -280,18 +319,25 @@ class Collector:
         output: Any = None,
         error: Mapping[str, Any] | None = None,
         abandoned: bool = False,
+        waits: Sequence[Mapping[str, Any]] = (),
+        saved: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """End the execution: close what is open, then say so; later changes are refused.
+
+        One that waits or is paused keeps its open steps open.
 
         Args:
             status: how it ended.
             output: its result.
             error: `{"code", "message", …}` when it did not succeed.
             abandoned: steps still open are running code that could not be stopped.
+            waits: what it waits for, see `domain.halts.Wait`.
+            saved: checkpoints to be stored together with its end.
         """
         left = StepStatus.ABANDONED if abandoned else StepStatus.CANCELLED
-        for step in reversed(list(self._open.values())):
-            self.finish_step(step, status=left)
+        if status not in HALTED:
+            for step in reversed(list(self._open.values())):
+                self.finish_step(step, status=left)
         kept = self._keep("output", output)
         with self._lock, self.guard("finished"):
             self._send(
@@ -301,6 +347,8 @@ class Collector:
                     output=kept,
                     error=dict(error) if error else None,
                     faults=self.faults,
+                    waits=[dict(one) for one in waits],
+                    saved=[dict(one) for one in saved],
                 )
             )
         self._finished = True
@@ -312,7 +360,10 @@ class Collector:
     def _fault(self, where: str, fault: Exception) -> None:
         if len(self.faults) < MAX_FAULTS:
             self.faults.append(f"{where}: {type(fault).__name__}: {message_of(fault)}"[:500])
-        log.error("recording.fault", execution_id=self.execution_id, where=where, exc_info=fault)
+            shown = fault
+        else:  # a recorder that is broken for good must not slow the run by its tracebacks
+            shown = None
+        log.error("recording.fault", execution_id=self.execution_id, where=where, exc_info=shown)
 
     def _keep(self, where: str, value: Any) -> int | None:
         """Keep a value; one that cannot be kept costs its step nothing else."""
@@ -388,6 +439,13 @@ def describe_error(error: BaseException, *, with_traceback: bool = True) -> dict
     elif with_traceback:
         frames = traceback.format_exception(error)
         described["traceback"] = printable("".join(frames)[-MAX_ERROR_CHARS:])
+    return described
+
+
+def _with_stand_in(error: BaseException, stand_in: str | None) -> dict[str, Any]:
+    described = describe_error(error)
+    if stand_in is not None:
+        described["fallback"] = stand_in
     return described
 
 

@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import ParentCommand
+from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.types import Command
 
 from holdfast.domain.status import StepStatus
@@ -23,6 +23,9 @@ from .messages import keep_messages, message_fields, without_secrets
 
 HIDDEN_TAG = "langsmith:hidden"
 """LangGraph marks its own plumbing (channel writes, branches' writers) with this tag."""
+
+INNER_GRAPH = "holdfast:inner"
+"""Name of the runs by which a node of ours runs further nodes; not shown, its nodes are."""
 
 KIND_KEY = "holdfast_kind"
 VERSION_KEY = "holdfast_version"
@@ -71,14 +74,13 @@ class RecordingHandler(BaseCallbackHandler):
             parent = self._steps.get(parent_run_id)
             tags = tags or []
             is_node = any(tag.startswith("graph:step") for tag in tags)
-            # A parallel group is a node whose inner graph is no step of its own.
-            inner_graph = parent is not None and parent.kind == "parallel" and not is_node
-            if HIDDEN_TAG in tags or inner_graph:
+            name = str(kwargs.get("name") or "runnable")
+            # The graph inside a group, say, is no step of its own.
+            if HIDDEN_TAG in tags or (name == INNER_GRAPH and not is_node):
                 self._hidden.add(run_id)
                 self._steps[run_id] = parent
                 return
             metadata = metadata or {}
-            name = str(kwargs.get("name") or "runnable")
             step = self.collector.start_step(
                 kind=str(metadata.get(KIND_KEY, "node")) if is_node else "chain",
                 operation=name,
@@ -96,7 +98,19 @@ class RecordingHandler(BaseCallbackHandler):
         if isinstance(error, ParentCommand):  # how a subgraph hands a command to its parent
             self._end(run_id, output=error.args[0] if error.args else None)
             return
-        self._end(run_id, error=error)
+        if not self._halt(run_id, error):
+            self._end(run_id, error=error)
+
+    def _halt(self, run_id: UUID, error: BaseException) -> bool:
+        """Leave the step of a node that waits open; whether the error says that it does."""
+        if not isinstance(error, GraphBubbleUp):
+            return False
+        with self.collector.guard("step.halt"):
+            step = self._steps.pop(run_id, None)
+            if run_id not in self._hidden and step is not None:
+                self.collector.halt_step(step)
+            self._hidden.discard(run_id)
+        return True
 
     # -- models ----------------------------------------------------------------------------
 
@@ -255,7 +269,8 @@ class RecordingHandler(BaseCallbackHandler):
         self._end(run_id, output=output)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        self._end(run_id, error=error)
+        if not self._halt(run_id, error):
+            self._end(run_id, error=error)
 
     def on_retriever_start(
         self,
@@ -312,15 +327,34 @@ class StepHandle:
         self._collector = collector
         self._step = step
 
-    def fail(self, error: BaseException, phase: str = "node") -> None:
-        """Record the step as failed though its node returns normally."""
+    def fail(
+        self, error: BaseException, phase: str | None = None, *, stand_in: str | None = None
+    ) -> None:
+        """Record the step as failed though its node returns normally.
+
+        Args:
+            error: why.
+            phase: what it was doing; None to tell by the error.
+            stand_in: the node that now runs in its place.
+        """
         if self._step is not None:
             self._step.failure = (error, phase)
+            self._step.stand_in = stand_in
 
     def skip(self, reason: str) -> None:
         """Record the step as skipped, with the reason."""
         if self._step is not None:
             self._step.skip_reason = reason
+
+    def start_try(self) -> None:
+        """Record that the node is about to be tried; a model node's calls tell that themselves."""
+        if self._collector is not None and self._step is not None and self._step.kind != "model":
+            self._collector.start_try(self._step)
+
+    def finish_try(self, status: StepStatus, error: BaseException | None = None) -> None:
+        """Record how the try ended, unless a model's answer or error told it already."""
+        if self._collector is not None and self._step is not None:
+            self._collector.finish_attempt(self._step, status=status, error=error)
 
     def validated(
         self,

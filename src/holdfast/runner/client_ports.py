@@ -3,16 +3,84 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
-import orjson
-
+from holdfast.domain.checkpoints import (
+    Checkpoint,
+    CheckpointsWanted,
+    Saved,
+    saved_from_json,
+    saved_to_json,
+)
+from holdfast.domain.payload import encode
 from holdfast.errors import PortError
+from holdfast.ports import CachedResult
+
+from .frames import Kind
 
 ASK_TIMEOUT_S = 10.0
 """How long a step waits for its hub."""
+
+STORE_TIMEOUT_S = 300.0
+"""How long it waits for something to be stored: while the database is away the work waits."""
+
+
+class AskedCache:
+    """A `CachePort` that asks the hub.
+
+    Args:
+        ask: puts a question to it: execution, port, arguments.
+    """
+
+    def __init__(self, ask: Callable[[str, str, dict[str, Any]], Awaitable[Any]]) -> None:
+        self._ask = ask
+
+    async def get(self, *, execution_id: str, key: str) -> CachedResult | None:
+        """See `CachePort.get`."""
+        found = await self._ask(execution_id, "cache.get", {"key": key})
+        return None if found is None else CachedResult(*found)
+
+    async def put(self, *, execution_id: str, key: str, value: str, ttl_s: float) -> None:
+        """See `CachePort.put`."""
+        await self._ask(execution_id, "cache.put", {"key": key, "value": value, "ttl_s": ttl_s})
+
+
+class AskedCheckpoints:
+    """A `CheckpointsPort` that asks the hub.
+
+    Args:
+        ask: puts a question to it: execution, port, arguments. It keeps the order of what it was
+            asked, and of the record before it: a step whose checkpoint is stored is on record.
+    """
+
+    def __init__(self, ask: Callable[[str, str, dict[str, Any]], Awaitable[Any]]) -> None:
+        self._ask = ask
+
+    async def save(self, *, execution_id: str, saved: Saved) -> None:
+        """See `CheckpointsPort.save`."""
+        await self._ask(execution_id, "checkpoints.save", saved_to_json(saved))
+
+    async def list(self, *, execution_id: str, wanted: CheckpointsWanted) -> Sequence[Checkpoint]:
+        """See `CheckpointsPort.list`."""
+        found = await self._ask(execution_id, "checkpoints.list", asdict(wanted))
+        return [cast("Checkpoint", saved_from_json(one)) for one in found]
+
+    async def drop_runs(self, *, execution_id: str, run_ids: Sequence[str]) -> None:
+        """See `CheckpointsPort.drop_runs`."""
+        await self._ask(execution_id, "checkpoints.drop_runs", {"run_ids": list(run_ids)})
+
+    async def copy(self, *, execution_id: str, source: str, target: str) -> None:
+        """See `CheckpointsPort.copy`."""
+        args = {"source": source, "target": target}
+        await self._ask(execution_id, "checkpoints.copy", args)
+
+    async def prune(self, *, execution_id: str, thread_ids: Sequence[str], keep: str) -> None:
+        """See `CheckpointsPort.prune`."""
+        args = {"thread_ids": list(thread_ids), "keep": keep}
+        await self._ask(execution_id, "checkpoints.prune", args)
 
 
 class HubPorts:
@@ -22,10 +90,12 @@ class HubPorts:
         send: sends the JSON of a question: `{"id", "execution_id", "port", "args"}`.
     """
 
-    def __init__(self, send: Callable[[bytes], None]) -> None:
+    def __init__(self, send: Callable[[Kind, bytes], None]) -> None:
         self._send = send
         self._ids = count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self.cache = AskedCache(self._call)
+        self.checkpoints = AskedCheckpoints(self._call_in_order)
 
     async def submit(
         self,
@@ -52,14 +122,24 @@ class HubPorts:
         else:
             waiting.set_result(answer["value"])
 
-    async def _call(self, execution_id: str, port: str, args: Mapping[str, Any]) -> Any:
+    async def _call_in_order(self, execution_id: str, port: str, args: Mapping[str, Any]) -> Any:
+        return await self._call(execution_id, port, args, Kind.STORE, STORE_TIMEOUT_S)
+
+    async def _call(
+        self,
+        execution_id: str,
+        port: str,
+        args: Mapping[str, Any],
+        kind: Kind = Kind.ASK,
+        timeout_s: float = ASK_TIMEOUT_S,
+    ) -> Any:
         ask = next(self._ids)
         answer = self._waiting[ask] = asyncio.get_running_loop().create_future()
         question = {"id": ask, "execution_id": execution_id, "port": port, "args": args}
         try:
-            self._send(orjson.dumps(question))
-            return await asyncio.wait_for(answer, ASK_TIMEOUT_S)
+            self._send(kind, encode(question))
+            return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError:
-            raise PortError(f"the hub did not answer {port} within {ASK_TIMEOUT_S:g} s") from None
+            raise PortError(f"the hub did not answer {port} within {timeout_s:g} s") from None
         finally:
             self._waiting.pop(ask, None)

@@ -5,8 +5,8 @@ keep their order, and a waiting `URGENT` frame goes before the next `BULK` one, 
 overtakes a megabyte of record. Header, big-endian: body length (u32), lane and more-parts flag
 (u8), kind (u8).
 
-    hub → runner    HELLO RUN CANCEL ANSWER PING STOP
-    runner → hub    READY CHANGE TOKENS ASK PONG ENDED ABANDONED
+    hub → runner    HELLO RUN CANCEL PAUSE ANSWER PING STOP
+    runner → hub    READY CHANGE TOKENS ASK STORE PONG ENDED ABANDONED
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Kind(IntEnum):
     PONG = 11
     STOP = 12  # take no new work; leave when done
     ABANDONED = 13  # code was left running that could not be stopped
+    STORE = 14  # a port call that must not overtake the record
+    PAUSE = 15  # stop an execution before its next step
 
 
 class Lane(IntEnum):
@@ -72,6 +74,7 @@ class Lane(IntEnum):
 
 _LANES = {
     Kind.CANCEL: Lane.URGENT,
+    Kind.PAUSE: Lane.URGENT,
     Kind.ASK: Lane.URGENT,
     Kind.ANSWER: Lane.URGENT,
     Kind.PING: Lane.URGENT,

@@ -81,9 +81,9 @@ def _totals(**values: Any) -> Totals:
     return Totals(**values)
 
 
-EVENT = Shape(Event, _names(Event), json=("data", "last_error"), status=EventStatus)
+EVENT = Shape(Event, _names(Event), json=("data", "last_error", "halt"), status=EventStatus)
 
-LISTED_EVENT = Shape(Event, _names(Event, "data"), json=("last_error",), status=EventStatus)
+LISTED_EVENT = Shape(Event, _names(Event, "data"), json=("last_error", "halt"), status=EventStatus)
 """An event without its data."""
 
 TOTALS = Shape(_totals, _names(Totals))
@@ -91,7 +91,7 @@ TOTALS = Shape(_totals, _names(Totals))
 _EXECUTION = Shape(
     Execution,
     _names(Execution, "totals"),
-    json=("error", "flags"),
+    json=("error", "flags", "stops"),
     texts=("kind", "name", "graph_version", "code_version", "session_id", "trace_id"),
     status=ExecutionStatus,
 )

@@ -19,7 +19,7 @@ from holdfast.errors import PortError
 from holdfast.journal.running import Assessor, Running, Start
 from holdfast.llm.checks import suspicious
 from holdfast.llm.prices import Prices
-from holdfast.ports import Ports
+from holdfast.ports import CachedResult, Ports
 
 
 class MemorySink:
@@ -173,6 +173,32 @@ class MemoryEvents:
         return f"event-{len(self.sent)}"
 
 
+class MemoryCache:
+    """A `CachePort` that keeps everything and forgets nothing.
+
+    Attributes:
+        kept: `(result, seconds it may be used)` by key.
+        refuse: raised as a `PortError` instead, when set.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[CachedResult, float]] = {}
+        self.refuse: str | None = None
+
+    async def get(self, *, execution_id: str, key: str) -> CachedResult | None:  # noqa: ARG002
+        """See `CachePort.get`."""
+        if self.refuse is not None:
+            raise PortError(self.refuse)
+        kept = self.kept.get(key)
+        return None if kept is None else kept[0]
+
+    async def put(self, *, execution_id: str, key: str, value: str, ttl_s: float) -> None:
+        """See `CachePort.put`."""
+        if self.refuse is not None:
+            raise PortError(self.refuse)
+        self.kept[key] = (CachedResult(execution_id, value), ttl_s)
+
+
 def memory_ports() -> Ports:
     """All ports, in memory."""
-    return Ports(events=MemoryEvents())
+    return Ports(events=MemoryEvents(), cache=MemoryCache())

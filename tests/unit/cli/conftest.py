@@ -112,6 +112,8 @@ def execution():
             "credits": 0,
             "unknown": {"usage": 0, "cost": 0},
             "flags": {},
+            "waits": [],
+            "stops": [],
             "seq": 9,
             "input": {"text": "hi"},
             "output": {"outcome": "answered"},

@@ -239,3 +239,44 @@ def test_the_full_text_is_there_and_messages_are_not_repeated(execution, step, a
     assert "    Again,\n    please.\n" in drawn
     assert '"text": "Now."' in drawn
     assert '"outcome": "answered"' in drawn
+
+
+def test_tries_of_plain_nodes_have_no_tokens_and_stand_ins_are_named(
+    execution, step, attempt, render
+):
+    def tried(n, **fields):
+        nobody = {"usage": "none", "input": None, "output": None}
+        return attempt(n, provider=None, model=None, cost_usd="0", tokens=nobody, **fields)
+
+    error = {"type": "ConnectionError", "message": "gone", "fallback": "cheap"}
+    tries = [
+        tried(1, status="failed", error={"message": "away"}, error_class="temporary"),
+        tried(2, status="failed", error=error, error_class="temporary"),
+    ]
+    view = execution(
+        [
+            step("fetch", status="failed", error=error, error_phase="node", attempts=tries),
+            step("cheap", parent=1),
+            step(
+                "cheap.loop",
+                "loop",
+                output={
+                    "target": "fetch",
+                    "rule": "too_short",
+                    "fallback": False,
+                    "round": 2,
+                    "at_most": 5,
+                    "exhausted": False,
+                },
+            ),
+        ]
+    )
+    drawn = render(draw_execution(view, 100)).splitlines()
+    assert drawn[1:7] == [
+        "├─ fetch       node  failed  311 ms",
+        "│  ├─ attempt 1 failed (temporary): away · attempt 2 failed (temporary)",
+        "│  ├─ node error (temporary): ConnectionError: gone",
+        "│  ├─ cheap stands in",
+        "│  └─ cheap    node          311 ms",
+        "└─ cheap.loop  → fetch (too_short, round 2 of 5)",
+    ]

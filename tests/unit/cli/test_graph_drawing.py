@@ -88,3 +88,42 @@ def test_mermaid_knows_shapes_groups_and_labels():
     assert 'n5{{"judge.route<br/><small>router</small>"}}' in drawn
     assert 'subgraph gn2["branches of judge"]\n    n1["spam' in drawn
     assert 'n5 -->|"is_spam"| n3' in drawn
+
+
+CONTROLLED = graph(
+    [
+        {"name": START, "kind": "start"},
+        {"name": "draft", "policy": {"timeout": 30, "retries": 2, "on_failure": "cheap"}},
+        {"name": "cheap", "stands_in_for": "draft"},
+        {"name": "notify", "policy": {"on_failure": "continue"}},
+        {"name": "each", "kind": "map", "at_once": 4},
+        {"name": "spell", "group": "each"},
+        {"name": "draft.loop", "kind": "loop"},
+        {"name": END, "kind": "end"},
+    ],
+    [
+        (START, "draft"),
+        ("draft", "draft.loop"),
+        ("draft.loop", "draft", "too_short, at most 5 times"),
+        ("draft.loop", "each", "otherwise"),
+        ("each", "notify"),
+        ("notify", END),
+    ],
+)
+
+
+def test_loops_maps_and_policies_are_told(render):
+    assert render(draw_graph(CONTROLLED)).splitlines() == [
+        "○ start                                → draft",
+        "▪ draft       node · 30 s · 2 retries  → draft.loop",
+        "  └─ cheap  node · stands in when it fails",
+        "↻ draft.loop  loop",
+        "  ├─ too_short, at most 5 times → draft",
+        "  └─ otherwise                  → each",
+        "≡ each        map · 4 at once          → notify",
+        "  └─ spell  node",
+        "▪ notify      node · may fail          → end",
+    ]
+    drawn = mermaid(CONTROLLED)
+    assert "n1 -.->|fails| n2" in drawn
+    assert 'n6{{"draft.loop' in drawn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -152,7 +153,7 @@ def test_a_conversation_costs_what_was_said_and_not_its_square() -> None:
 
 
 def test_every_list_of_a_conversation_can_be_read_back_even_the_last_one_alone() -> None:
-    calls = conversation(700, "x")
+    calls = conversation(520, "x")
     texts = Texts()
     indexes = [keep_messages(texts, call)[2] for call in calls]
     _, new = texts.take_new()
@@ -217,6 +218,13 @@ def circle() -> list[Any]:
     return ring
 
 
+def circles() -> list[Any]:
+    one: list[Any] = []
+    other = [one, one]
+    one += [other, other]
+    return one
+
+
 def nest(levels: int, kind: str = "list") -> Any:
     value: Any = "the bottom"
     for _ in range(levels):
@@ -244,6 +252,7 @@ ODD: dict[str, Any] = {
     "error": ValueError("no"),
     "mute error": Mute(),
     "circle": circle(),
+    "circles": circles(),
     "keys": {1: "a", "1": "b", None: "c", (1, 2): "d", Broken(): "e"},
     "surrogate key": {"a\udc80": "b" * 100},
     "function": encode,
@@ -322,15 +331,25 @@ def test_an_objects_own_members_may_be_odd() -> None:
 # -- threads -----------------------------------------------------------------------------------
 
 
+class Handover(list[bytes]):
+    """A list that lets another thread go on just when its length was taken."""
+
+    def __len__(self) -> int:
+        length = super().__len__()
+        time.sleep(0)
+        return length
+
+
 def test_threads_that_add_at_once_get_indexes_of_their_own_values() -> None:
     texts = Texts()
+    texts._entries = Handover(texts._entries)
     barrier = threading.Barrier(8)
     found: dict[int, list[tuple[int, Any]]] = {}
 
     def work(number: int) -> None:
         mine = found[number] = []
         barrier.wait()
-        for turn in range(150):
+        for turn in range(50):
             value = {"who": number, "said": f"{number} says {turn} " * 5, "list": [turn] * 9}
             mine.append((texts.add(value), value))
 

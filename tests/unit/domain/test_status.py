@@ -11,6 +11,7 @@ from holdfast.domain.status import (
     EVENT_MOVES,
     EXECUTION_ENDS,
     EXECUTION_MOVES,
+    HALTED,
     MAX_CRASHES,
     EventStatus,
     ExecutionStatus,
@@ -93,6 +94,9 @@ def test_every_end_is_decided_and_nothing_else() -> None:
     for outcome in decided:
         after = event_after(outcome, crashes=1, cancel_requested=False)
         assert after in EVENT_MOVES[EventStatus.RUNNING]
-    for outcome in set(ExecutionStatus) - decided:
+    for outcome in HALTED:
+        assert event_after(outcome, crashes=0, cancel_requested=False) == outcome.value
+        assert event_after(outcome, crashes=0, cancel_requested=True) is EventStatus.CANCELLED
+    for outcome in set(ExecutionStatus) - decided - HALTED:
         with pytest.raises(IllegalMove, match="does not end its event"):
             event_after(outcome, crashes=0, cancel_requested=False)

@@ -21,7 +21,7 @@ from holdfast.domain.payload import Payload
 from holdfast.llm.factory import Models
 from holdfast.pipelines.base import Declaration
 from holdfast.pipelines.context import RunContext, running
-from holdfast.ports import ModelConfig, Ports
+from holdfast.ports import ModelConfig, NoCache, Ports
 from holdfast.recording import Collector, RecordingHandler
 
 
@@ -107,13 +107,14 @@ class Runner:
             for alias in ("fast", "standard")
         }
         sink, events = Sink(), SentEvents()
+        cache = options.pop("cache", None) or NoCache()
         context = RunContext(
-            execution_id="x1",
+            execution_id=options.pop("execution_id", "x1"),
             event_id="e1",
             owner_id="local",
             delivery=1,
             models=Models(configs),
-            ports=Ports(events=events),
+            ports=Ports(events=events, cache=cache),
             **options,
         )
         ran = Ran(declaration, context, sink, events)

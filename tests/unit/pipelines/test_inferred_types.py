@@ -38,6 +38,17 @@ def now(state: State) -> str:
     return str(state[later] + state.later)
 
 
+@p.node(retries=2, timeout=5)
+async def tried(state: State) -> float:
+    return 1.0
+
+
+@p.node("renamed", on_failure="continue")
+def other(state: State) -> bytes:
+    return b""
+
+
+both = p.parallel("both", [tried, other], on_failure="continue")
 asked = p.model("asked", prompt="?", answer=Answer)
 told = p.model("told", prompt="?")
 
@@ -45,6 +56,9 @@ told = p.model("told", prompt="?")
 def pins(state: State[Note]) -> None:
     assert_type(later, FunctionNode[int])
     assert_type(now, FunctionNode[str])
+    assert_type(tried, FunctionNode[float])
+    assert_type(other, FunctionNode[bytes])
+    assert_type(state[tried], float)
     assert_type(asked, ModelNode[Answer])
     assert_type(told, ModelNode[str])
     assert_type(state.event, Note)

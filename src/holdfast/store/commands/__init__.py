@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from .checkpoints import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
+from .going_on import Answer, AskPause, Migrate, Resumed, Unpause, Wake, Woken
 from .intake import Cancel, Cancelled, Submit, Submitted
 from .leases import Claim, Extended, ExtendLeases, GivenBack, Reap, TakeBack
+from .pauses import PausePipeline, UnpausePipeline
+from .prune import Prune
 from .records import Finish, Finished
 
 __all__ = [
+    "Answer",
+    "AskPause",
     "Cancel",
     "Cancelled",
     "Claim",
+    "CopyThread",
+    "DropRuns",
     "ExtendLeases",
     "Extended",
+    "Fence",
     "Finish",
     "Finished",
     "GivenBack",
+    "Migrate",
+    "PausePipeline",
+    "Prune",
+    "PruneThreads",
     "Reap",
+    "Resumed",
+    "SaveCheckpoints",
     "Submit",
     "Submitted",
     "TakeBack",
+    "Unpause",
+    "UnpausePipeline",
+    "Wake",
+    "Woken",
 ]

@@ -37,6 +37,9 @@ class HeldEvent:
     execution_id: str | None
     finished_at: int | None
     last_error: dict[str, Any] | None
+    pause_requested_at: int | None
+    pinned: str | None
+    halt: dict[str, Any] | None
 
     def leased_to(self, lease_owner: str, fence: int) -> bool:
         """Whether this lease is the one it runs under now."""
@@ -66,6 +69,8 @@ NAMES = tuple(field.name for field in fields(HeldEvent))
 
 COLUMNS = tuple(events.c[name] for name in NAMES)
 
+_JSON = ("last_error", "halt")
+
 _MOVING = tuple(name for name in NAMES if name not in ("id", "owner_id"))
 
 _SAVE = Statement(
@@ -79,8 +84,9 @@ def held(row: Row) -> HeldEvent:
     """An event out of a row of `COLUMNS`."""
     values = dict(zip(NAMES, row, strict=True))
     values["status"] = EventStatus(values["status"])
-    if values["last_error"] is not None:
-        values["last_error"] = from_json(values["last_error"])
+    for name in _JSON:
+        if values[name] is not None:
+            values[name] = from_json(values[name])
     return HeldEvent(**values)
 
 
@@ -115,8 +121,12 @@ def save(tx: Writes, moved: Iterable[HeldEvent]) -> None:
                 **{name: getattr(event, name) for name in _MOVING},
                 "of": event.id,
                 "status": event.status.value,
-                "last_error": None if event.last_error is None else to_json(event.last_error),
+                **{name: _json(getattr(event, name)) for name in _JSON},
             }
             for event in moved
         ],
     )
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else to_json(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -10,9 +10,16 @@ from typing import ClassVar, Self
 
 from sqlalchemy import bindparam, select
 
-from holdfast.domain.events import NewEvent
+from holdfast.domain.events import ANSWERS, NewEvent
 from holdfast.domain.status import EventStatus
-from holdfast.errors import HoldfastError, IdempotencyConflict, IllegalMove, InvalidInput, NotFound
+from holdfast.errors import (
+    HoldfastError,
+    IdempotencyConflict,
+    IllegalMove,
+    InvalidInput,
+    NobodyWaits,
+    NotFound,
+)
 from holdfast.store.base import Command, Lane, Writes
 from holdfast.store.frames import plain
 from holdfast.store.statements import (
@@ -26,6 +33,7 @@ from holdfast.store.statements import (
 )
 from holdfast.store.tables import events
 
+from .halting import Arrival, answer_waiting, awaiting, cancel_halted
 from .held import HeldEvent, hold, save
 
 
@@ -38,12 +46,14 @@ class Submitted:
         status: the stored event's, now.
         received_at: when it was stored.
         created: False when the key was known.
+        answered: events that waited for this one and go on now.
     """
 
     id: str
     status: EventStatus
     received_at: int
     created: bool
+    answered: tuple[str, ...] = ()
 
 
 _INSERT = Insert(
@@ -77,6 +87,7 @@ class Submit(Command[Submitted]):
     Raises:
         IdempotencyConflict: the key was used with another body.
         InvalidInput: a text that a database cannot hold.
+        NobodyWaits: it runs nothing by itself, and nothing waits for it.
     """
 
     lane: ClassVar[Lane] = "submit"
@@ -89,13 +100,17 @@ class Submit(Command[Submitted]):
     ) -> Sequence[Submitted | HoldfastError]:
         """Insert all and pass over known keys; then see whose event each key holds."""
         now = tx.now()
-        refused = [_unfit(command.event) for command in commands]
+        refused: list[HoldfastError | None] = [_unfit(command.event) for command in commands]
         fit = [c.event for c, error in zip(commands, refused, strict=True) if error is None]
+        answered = _answered(tx, fit)
+        fit = [event for event in fit if event.target_kind != ANSWERS or event.id in answered]
         # Sorted, so that two hubs that take the same keys never wait for each other.
         tx.insert(_INSERT, sorted((_row(event, now) for event in fit), key=_key_of_row))
-        first = _first_by_key(tx, fit)
+        first = _first_by_key(
+            tx, [c.event for c, error in zip(commands, refused, strict=True) if error is None]
+        )
         return [
-            error or _result(command.event, first, now)
+            error or _result(command.event, first, answered, now)
             for command, error in zip(commands, refused, strict=True)
         ]
 
@@ -119,9 +134,34 @@ def _first_by_key(tx: Writes, new: Sequence[NewEvent]) -> dict[tuple[str, str], 
     return known
 
 
+def _answered(tx: Writes, new: Sequence[NewEvent]) -> dict[str, list[str]]:
+    """Whom these events answer; a key that is known answers nobody again."""
+    waiting = awaiting(tx, {one.type for one in new})
+    if not waiting:
+        return {}
+    known = _first_by_key(tx, new)
+    arrivals = [
+        Arrival(one.id, one.owner_id, one.type, one.subject, one.data)
+        for one in new
+        if (one.owner_id, one.idempotency_key or "") not in known
+    ]
+    return answer_waiting(tx, waiting, arrivals)
+
+
 def _result(
-    event: NewEvent, first: dict[tuple[str, str], _Known], now: int
+    event: NewEvent,
+    first: dict[tuple[str, str], _Known],
+    answered: Mapping[str, list[str]],
+    now: int,
 ) -> Submitted | HoldfastError:
+    waited = tuple(answered.get(event.id, ()))
+    known = (event.owner_id, event.idempotency_key or "") in first
+    if event.target_kind == ANSWERS and not waited and not known:
+        return NobodyWaits(
+            f"nothing waits for an event of type {event.type}"
+            + (f" about {event.subject}" if event.subject else ""),
+            hint="it runs nothing by itself; send it again when something waits for it",
+        )
     if event.idempotency_key is not None:
         body_hash, found = first[event.owner_id, event.idempotency_key]
         if body_hash != event.body_hash:
@@ -131,10 +171,12 @@ def _result(
             )
         if found.id != event.id:
             return found
-    return Submitted(id=event.id, status=EventStatus.QUEUED, received_at=now, created=True)
+    status = EventStatus.SUCCEEDED if event.target_kind == ANSWERS else EventStatus.QUEUED
+    return Submitted(id=event.id, status=status, received_at=now, created=True, answered=waited)
 
 
 def _row(event: NewEvent, now: int) -> tuple[object, ...]:
+    rests = event.target_kind == ANSWERS
     return (
         event.id,
         event.owner_id,
@@ -147,7 +189,7 @@ def _row(event: NewEvent, now: int) -> tuple[object, ...]:
         event.idempotency_key,
         event.body_hash,
         event.priority,
-        EventStatus.QUEUED.value,
+        (EventStatus.SUCCEEDED if rests else EventStatus.QUEUED).value,
         0,  # deliveries
         0,  # crashes
         now,  # available_at
@@ -159,8 +201,11 @@ def _row(event: NewEvent, now: int) -> tuple[object, ...]:
         event.traceparent,
         event.occurred_at,
         now,  # received_at
-        None,  # finished_at
+        now if rests else None,  # finished_at
         None,  # last_error
+        None,  # pause_requested_at
+        None,  # pinned
+        None,  # halt
     )
 
 
@@ -218,6 +263,7 @@ class Cancel(Command[Cancelled]):
         now = tx.now()
         found = hold(tx, [command.event_id for command in commands])
         moved: dict[str, HeldEvent] = {}
+        halted: list[HeldEvent] = []
         results: list[Cancelled | HoldfastError] = []
         for command in commands:
             event = found.get(command.event_id)
@@ -227,12 +273,17 @@ class Cancel(Command[Cancelled]):
             if event.status is EventStatus.RUNNING:
                 event.cancel_requested_at = event.cancel_requested_at or now
             else:
+                stands = event.pinned is not None or event.halt is not None
                 try:
                     event.move(EventStatus.CANCELLED, now)
                 except IllegalMove as error:
                     results.append(error)
                     continue
+                if stands:
+                    halted.append(event)
             moved[event.id] = event
             results.append(Cancelled(status=event.status, execution_id=event.execution_id))
+        if halted:
+            cancel_halted(tx, halted)
         save(tx, moved.values())
         return results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -11,16 +11,18 @@ from sqlalchemy import bindparam, select, update
 
 from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Execution, Totals
+from holdfast.domain.halts import Halt
 from holdfast.domain.ids import new_id
 from holdfast.domain.status import EventStatus, ExecutionStatus, event_after
 from holdfast.store.base import Command, Lane, Row, Writes
 from holdfast.store.frames import to_json
 from holdfast.store.rows import execution_row
 from holdfast.store.statements import Insert, Statement, fill, sized, slots
-from holdfast.store.tables import events, executions
+from holdfast.store.tables import events, executions, pauses
 from holdfast.store.tables.base import word
 
-from .held import COLUMNS, HeldEvent, held, hold, lock, save
+from .halting import Halts, set_aside, waits_of
+from .held import COLUMNS, NAMES, HeldEvent, held, hold, lock, save
 
 CLAIMED_COLUMNS = (events.c.target, events.c.target_kind, events.c.data, events.c.traceparent)
 
@@ -35,6 +37,7 @@ def next_runnable(names: int) -> Statement:
             events.c.available_at <= bindparam("now"),
             events.c.target.in_(slots("name", names)),
             events.c.cancel_requested_at.is_(None),
+            events.c.target.not_in(select(pauses.c.pipeline)),
         )
         .order_by(events.c.priority.desc(), events.c.available_at, events.c.id)
         .limit(bindparam("limit")),
@@ -43,6 +46,13 @@ def next_runnable(names: int) -> Statement:
 
 
 _INSERT_EXECUTION = Insert(executions)
+_GO_ON = Statement(
+    update(executions)
+    .where(executions.c.id == bindparam("of"))
+    .values(status=word(ExecutionStatus.RUNNING))
+)
+
+_ID = NAMES.index("id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +61,7 @@ class Claim(Command[list[Claimed]]):
 
     Attributes:
         versions: per pipeline name (graph version, code version); only these are taken.
+        room: how many more of a pipeline may be taken; one that is not named has no limit.
         limit: at most so many.
         lease_owner: boot id of the hub.
         lease_us: length of the lease.
@@ -62,6 +73,7 @@ class Claim(Command[list[Claimed]]):
     limit: int
     lease_owner: str
     lease_us: int
+    room: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[Claimed]]:
@@ -70,26 +82,32 @@ class Claim(Command[list[Claimed]]):
 
 
 def _claim(tx: Writes, command: Claim) -> list[Claimed]:
-    names = sorted(command.versions)
-    if not names or command.limit <= 0:
-        return []
     now = tx.now()
-    picked = tx.rows(
-        next_runnable(sized(names)), {"now": now, "limit": command.limit, **fill("name", names)}
-    )
+    picked = _pick(tx, command, now)
+    if not picked:
+        return []
+    found = [(held(row[: len(COLUMNS)]), row[len(COLUMNS) :]) for row in picked]
+    halted = [event.id for event, _ in found if event.halt is not None]
+    answers = waits_of(tx, halted) if halted else {}
     taken: list[HeldEvent] = []
     claimed: list[Claimed] = []
     runs: list[list[Any]] = []
-    for row in picked:
-        event = held(row[: len(COLUMNS)])
-        target, target_kind, data, traceparent = row[len(COLUMNS) :]
+    resumed: list[dict[str, Any]] = []
+    for event, (target, target_kind, data, traceparent) in found:
+        taken.append(event)
+        version = command.versions[target][0]
+        if event.pinned not in (None, version):
+            set_aside(event, version, now)
+            continue
+        halt = None if event.halt is None else Halt.of(event.halt)
+        goes_on = halt is not None and halt.same
         event.move(EventStatus.RUNNING, now)
-        event.deliveries += 1
+        event.deliveries += not goes_on
         event.fence += 1
         event.lease_owner = command.lease_owner
         event.lease_until = now + command.lease_us
-        event.execution_id = new_id()
-        taken.append(event)
+        if event.execution_id is None or not goes_on:
+            event.execution_id = new_id()
         claim = Claimed(
             event_id=event.id,
             owner_id=event.owner_id,
@@ -102,12 +120,47 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
             delivery=event.deliveries,
             crashes=event.crashes,
             started_at=now,
+            goes_on=event.pinned is not None,
+            halt=halt if goes_on else None,
+            answers={
+                wait.id: wait.answer
+                for wait in answers.get(event.id, ())
+                if wait.answer is not None
+            },
         )
         claimed.append(claim)
-        runs.append(execution_row(_begun(claim, command.versions[target])))
+        if goes_on:
+            resumed.append({"of": event.execution_id})
+        else:
+            runs.append(execution_row(_begun(claim, command.versions[target])))
     save(tx, taken)
     tx.insert(_INSERT_EXECUTION, runs)
+    tx.change(_GO_ON, resumed)
     return claimed
+
+
+def _pick(tx: Writes, command: Claim, now: int) -> list[Row]:
+    """The best that may run now, of each pipeline no more than there is room for."""
+    room = dict(command.room)
+    names = sorted(name for name in command.versions if room.get(name, 1) > 0)
+    picked: dict[str, Row] = {}
+    while names and len(picked) < command.limit:
+        rows = tx.rows(
+            next_runnable(sized(names)),
+            {"now": now, "limit": command.limit, **fill("name", names)},
+        )
+        for row in rows:
+            event_id, target = row[_ID], row[len(COLUMNS)]
+            if event_id not in picked and room.get(target) != 0 and len(picked) < command.limit:
+                picked[event_id] = row
+                if target in room:
+                    room[target] -= 1
+        full = [name for name in names if room.get(name) == 0]
+        if not full or len(rows) < command.limit:
+            break
+        # Pipelines that are full now may have hidden others behind them.
+        names = [name for name in names if name not in full]
+    return list(picked.values())
 
 
 def _begun(claim: Claimed, versions: tuple[str, str]) -> Execution:
@@ -154,10 +207,12 @@ class Extended:
     Attributes:
         lost: events that are no longer ours; whatever runs for them must stop.
         cancel_requested: events of ours that somebody wants cancelled.
+        pause_requested: … or paused.
     """
 
     lost: tuple[str, ...]
     cancel_requested: tuple[str, ...]
+    pause_requested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +239,7 @@ class ExtendLeases(Command[Extended]):
         for command in commands:
             lost: list[str] = []
             cancel: list[str] = []
+            pause: list[str] = []
             for event_id, fence in command.leases:
                 event = found.get(event_id)
                 if event is None or not event.leased_to(command.lease_owner, fence):
@@ -193,7 +249,15 @@ class ExtendLeases(Command[Extended]):
                 kept[event_id] = event
                 if event.cancel_requested_at is not None:
                     cancel.append(event_id)
-            results.append(Extended(lost=tuple(lost), cancel_requested=tuple(cancel)))
+                elif event.pause_requested_at is not None:
+                    pause.append(event_id)
+            results.append(
+                Extended(
+                    lost=tuple(lost),
+                    cancel_requested=tuple(cancel),
+                    pause_requested=tuple(pause),
+                )
+            )
         save(tx, kept.values())
         return results
 
@@ -311,6 +375,7 @@ def _give_back(
     now = tx.now()
     error = {"code": "runner_lost", "message": reason}
     taken = [held(row) for row in rows]
+    halts = Halts(tx)
     for event in taken:
         event.fence += 1  # whoever still runs it can no longer write
         event.crashes += counts_as_crash
@@ -323,6 +388,11 @@ def _give_back(
             ),
             now,
         )
+        if event.status is EventStatus.CANCELLED:
+            halts.end(event)
+        elif event.halt is not None:
+            event.halt = Halt.of(event.halt).broken().to_json()
+    halts.write()
     save(tx, taken)
     tx.change(
         _CLOSE,

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Literal, Self
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from holdfast.domain.executions import Record
-from holdfast.domain.status import EventStatus, ExecutionStatus, event_after
+from holdfast.domain.status import HALTED, EventStatus, ExecutionStatus, event_after
 from holdfast.errors import HoldfastError, IllegalMove, NotFound
 from holdfast.store.base import Command, Lane, Writes
 from holdfast.store.rows import ATTEMPT, EXECUTION_NAMES, STEP, execution_row
 from holdfast.store.statements import Conflict, Insert, Statement, fill, pieces, sized, slots
 from holdfast.store.tables import attempts, blobs, executions, payloads, steps
 
+from .halting import Halts
 from .held import HeldEvent, hold, save
 
 _BLOBS = Insert(blobs, unless=Conflict(("owner_id", "hash")))
@@ -30,6 +31,12 @@ _EXECUTION = Statement(
     .values({name: bindparam(name) for name in EXECUTION_NAMES if name != "id"})
 )
 
+_REOPENED = Statement(
+    delete(steps).where(
+        steps.c.execution_id == bindparam("of"), steps.c.step == bindparam("number")
+    )
+)
+
 
 @cache
 def _stored(count: int) -> Statement:
@@ -38,10 +45,11 @@ def _stored(count: int) -> Statement:
             executions.c.id,
             executions.c.owner_id,
             executions.c.status,
-            payloads.c.execution_id.is_not(None),
+            func.max(payloads.c.part),
         )
         .outerjoin_from(executions, payloads, payloads.c.execution_id == executions.c.id)
         .where(executions.c.id.in_(slots("id", count)))
+        .group_by(executions.c.id, executions.c.owner_id, executions.c.status)
     )
 
 
@@ -91,13 +99,15 @@ class _Batch:
     def __init__(self, tx: Writes, records: Sequence[Record]) -> None:
         self._tx = tx
         self._events = hold(tx, [record.execution.event_id for record in records])
-        self._known: dict[str, tuple[str, ExecutionStatus, bool]] = {}
+        self._known: dict[str, tuple[str, ExecutionStatus, int]] = {}
         for piece in pieces([record.execution.id for record in records]):
-            for id_, owner, status, whole in tx.rows(_stored(sized(piece)), fill("id", piece)):
-                self._known[id_] = (owner, ExecutionStatus(status), bool(whole))
+            for id_, owner, status, part in tx.rows(_stored(sized(piece)), fill("id", piece)):
+                stored = -1 if part is None else part
+                self._known[id_] = (owner, ExecutionStatus(status), stored)
         self._new: list[Record] = []
         self._open: list[Record] = []  # the claim made their execution row
         self._moved: dict[str, HeldEvent] = {}
+        self._halts = Halts(tx)
 
     def take(self, record: Record) -> Finished | HoldfastError:
         """Decide what a record does, and queue its rows."""
@@ -105,10 +115,10 @@ class _Batch:
         event = self._events.get(run.event_id)
         if event is None or event.owner_id != run.owner_id:
             return NotFound(f"execution {run.id} belongs to no event {run.event_id}")
-        owner, status, whole = self._known.get(run.id, (run.owner_id, None, False))
+        owner, status, stored = self._known.get(run.id, (run.owner_id, None, -1))
         if owner != run.owner_id:
             return NotFound(f"there is no execution {run.id}")
-        if whole:
+        if stored >= record.part:
             superseded = status is ExecutionStatus.SUPERSEDED
             return _finished(event, superseded=superseded)
         superseded = not event.leased_to(record.lease_owner, record.fence)
@@ -117,14 +127,14 @@ class _Batch:
             record = replace(record, execution=run)
         else:
             try:
-                self._apply(record, event)
+                record = self._apply(record, event)
             except IllegalMove as error:
                 return error
         (self._new if status is None else self._open).append(record)
-        self._known[run.id] = (owner, run.status, True)
+        self._known[run.id] = (owner, record.execution.status, record.part)
         return _finished(event, superseded=superseded)
 
-    def _apply(self, record: Record, event: HeldEvent) -> None:
+    def _apply(self, record: Record, event: HeldEvent) -> Record:
         run = record.execution
         crashed = run.status is ExecutionStatus.CRASHED and record.counts_as_crash
         crashes = event.crashes + crashed
@@ -133,10 +143,15 @@ class _Batch:
         )
         now = self._tx.now()
         event.move(after, now)
+        if after is EventStatus.CANCELLED and run.status in HALTED:
+            run = replace(run, status=ExecutionStatus.CANCELLED, finished_at=now)
+            record = replace(record, execution=run)
+        self._halts.take(record, event)
         event.crashes = crashes
         if run.error is not None:
             event.last_error = run.error
         self._moved[event.id] = event
+        return record
 
     def write(self) -> None:
         """Write what was taken; the fenced events last."""
@@ -149,11 +164,16 @@ class _Batch:
         tx.insert(_BLOBS, [(*key, frames.pack_text(text)) for key, text in sorted(shared.items())])
         tx.insert(_EXECUTIONS, [execution_row(record.execution) for record in self._new])
         tx.change(_EXECUTION, [_changes(record) for record in self._open])
-        tx.insert(_PAYLOADS, [(*_keys(r), *frames.pack_entries(r.entries)) for r in records])
+        tx.insert(_PAYLOADS, [_payload(r, *frames.pack_entries(r.entries)) for r in records])
+        tx.change(
+            _REOPENED,
+            [{"of": r.execution.id, "number": step} for r in records for step in r.reopened],
+        )
         tx.insert(_STEPS, [(*_keys(r), *STEP.row(step)) for r in records for step in r.steps])
         tx.insert(
             _ATTEMPTS, [(*_keys(r), *ATTEMPT.row(one)) for r in records for one in r.attempts]
         )
+        self._halts.write()
         save(tx, self._moved.values())
 
 
@@ -163,6 +183,11 @@ def _finished(event: HeldEvent, *, superseded: bool) -> Finished:
         event_id=event.id,
         event_status=event.status,
     )
+
+
+def _payload(record: Record, frame: bytes, raw_size: int) -> tuple[Any, ...]:
+    run = record.execution
+    return run.id, record.part, run.owner_id, frame, raw_size
 
 
 def _keys(record: Record) -> tuple[str, str]:

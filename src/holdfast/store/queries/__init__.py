@@ -6,21 +6,29 @@ itself, not a caller, and say so.
 
 from __future__ import annotations
 
+from .checkpoints import Checkpoints
 from .events import CountEvents, CountQueued, EventById, ListEvents
 from .executions import ExecutionById, ExecutionsOf, ListExecutions, RecordOf, StoredRecord
 from .hub import Lease, LeasesOf, Ping
+from .prune import CountOld
+from .waits import GivenWait, PausedPipelines, WaitsOf
 
 __all__ = [
+    "Checkpoints",
     "CountEvents",
+    "CountOld",
     "CountQueued",
     "EventById",
     "ExecutionById",
     "ExecutionsOf",
+    "GivenWait",
     "Lease",
     "LeasesOf",
     "ListEvents",
     "ListExecutions",
+    "PausedPipelines",
     "Ping",
     "RecordOf",
     "StoredRecord",
+    "WaitsOf",
 ]

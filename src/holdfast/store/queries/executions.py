@@ -49,9 +49,9 @@ _ATTEMPTS = Statement(
 )
 
 _FRAME = Statement(
-    select(payloads.c.frame).where(
-        payloads.c.execution_id == bindparam("id"), payloads.c.owner_id == bindparam("owner_id")
-    )
+    select(payloads.c.frame)
+    .where(payloads.c.execution_id == bindparam("id"), payloads.c.owner_id == bindparam("owner_id"))
+    .order_by(payloads.c.part)
 )
 
 _DATA = Statement(
@@ -175,9 +175,9 @@ class RecordOf(Query[StoredRecord]):
         """Ask table by table."""
         execution = ExecutionById(self.execution_id, self.owner_id).run(db)
         mine = {"id": execution.id, "owner_id": self.owner_id}
-        frame = db.rows(_FRAME, mine)
+        frames = db.rows(_FRAME, mine)
         data = db.rows(_DATA, {"id": execution.event_id, "owner_id": self.owner_id})
-        entries = db.frames.unpack_entries(frame[0][0]) if frame else ()
+        entries = tuple(entry for (frame,) in frames for entry in db.frames.unpack_entries(frame))
         return StoredRecord(
             execution=execution,
             steps=tuple(STEP.item(row) for row in db.rows(_STEPS, mine)),

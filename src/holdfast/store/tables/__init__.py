@@ -9,8 +9,22 @@ field of the domain object it holds.
 from __future__ import annotations
 
 from .base import metadata
+from .checkpoints import checkpoint_blobs, checkpoint_writes, checkpoints, pauses, waits
 from .events import events
 from .executions import attempts, executions, steps
 from .payloads import blobs, payloads
 
-__all__ = ["attempts", "blobs", "events", "executions", "metadata", "payloads", "steps"]
+__all__ = [
+    "attempts",
+    "blobs",
+    "checkpoint_blobs",
+    "checkpoint_writes",
+    "checkpoints",
+    "events",
+    "executions",
+    "metadata",
+    "pauses",
+    "payloads",
+    "steps",
+    "waits",
+]

@@ -36,6 +36,9 @@ events = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Column("last_error", Text),  # JSON
+    Column("pause_requested_at", BigInteger),
+    Column("pinned", Text),  # graph version of its checkpoints; no other may go on from them
+    Column("halt", Text),  # JSON: where the halted execution goes on
     one_of("status", EventStatus),
 )
 

@@ -35,6 +35,7 @@ executions = Table(
     Column("steps_failed", Integer, nullable=False),
     Column("flags", Text, nullable=False),  # JSON
     Column("seq", Integer, nullable=False),
+    Column("stops", Text),  # JSON: when it waited or was paused
     Column("tokens_input", BigInteger, nullable=False),
     Column("tokens_output", BigInteger, nullable=False),
     Column("tokens_cached", BigInteger, nullable=False),

@@ -10,6 +10,7 @@ payloads = Table(
     "payloads",
     metadata,
     id_column("execution_id", primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),  # grows with every resume
     Column("owner_id", Text, nullable=False),
     Column("frame", LargeBinary, nullable=False),  # zstd of the entries as a JSON list
     Column("raw_size", Integer, nullable=False),  # bytes before compression

@@ -1,0 +1,46 @@
+"""What was kept long enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, func, or_, select
+
+from holdfast.domain.status import EVENT_ENDS, EventStatus
+from holdfast.store.base import Query, Reads
+from holdfast.store.statements import Statement
+from holdfast.store.tables import events
+from holdfast.store.tables.base import word
+
+ENDED_FOR_GOOD = sorted(EVENT_ENDS - {EventStatus.DEAD})
+"""A dead letter may still be replayed."""
+
+OLD = (
+    events.c.owner_id == bindparam("owner_id"),
+    events.c.target == bindparam("target"),
+    or_(*(events.c.status == word(status) for status in ENDED_FOR_GOOD)),
+    events.c.finished_at < bindparam("before"),
+)
+
+_COUNT = Statement(select(func.count()).select_from(events).where(*OLD))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountOld(Query[int]):
+    """How many events of a pipeline ended before a time.
+
+    Attributes:
+        owner_id: whose.
+        target: name of the pipeline.
+        before: microseconds since the epoch.
+    """
+
+    owner_id: str
+    target: str
+    before: int
+
+    def run(self, db: Reads) -> int:
+        """Count over the index of an owner's events by pipeline."""
+        values = {"owner_id": self.owner_id, "target": self.target, "before": self.before}
+        ((count,),) = db.rows(_COUNT, values)
+        return int(count)
