@@ -12,7 +12,7 @@ import orjson
 
 from .harness import Line, show
 
-MEASURES = ("noop", "recording", "intake", "waiting", "version", "writing")
+MEASURES = ("noop", "recording", "intake", "waiting", "version", "writing", "recorder")
 
 
 async def run(names: Sequence[str]) -> list[Line]:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from holdfast.pipelines.nodes import Skip
     from holdfast.pipelines.pipeline import END, Pipeline
     from holdfast.pipelines.state import State
+    from holdfast.recorder import Recorder
 
 _HOMES = {
     "Client": "holdfast.client",
     "END": "holdfast.pipelines.pipeline",
     "Graph": "holdfast.pipelines.graph",
     "Pipeline": "holdfast.pipelines.pipeline",
+    "Recorder": "holdfast.recorder",
     "RunContext": "holdfast.pipelines.context",
     "Skip": "holdfast.pipelines.nodes",
     "State": "holdfast.pipelines.state",
@@ -32,6 +34,7 @@ __all__ = [
     "Client",
     "Graph",
     "Pipeline",
+    "Recorder",
     "RunContext",
     "Skip",
     "State",

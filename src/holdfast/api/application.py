@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
-from . import events, executions, pipelines, problems, retention, system
+from . import events, executions, pipelines, problems, recordings, retention, system
 from .hosts import HostCheck
 from .openapi import complete
 from .parts import ApiParts
@@ -37,7 +37,9 @@ def create_api(parts: ApiParts) -> FastAPI:
     )
     app.state.parts = parts
     # `/executions/prune` would else be taken for one of the verbs of `/executions/{verb}`.
-    routers = [room.router for room in (events, retention, executions, pipelines, system)]
+    routers = [
+        room.router for room in (events, retention, executions, pipelines, recordings, system)
+    ]
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes])

@@ -18,21 +18,21 @@ M = TypeVar("M", bound=BaseModel)
 UTF8 = frozenset({"utf-8", "utf8"})
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, limit: int = MAX_EVENT_BYTES) -> bytes:
     """The whole body.
 
     Raises:
-        BodyTooLarge: over `MAX_EVENT_BYTES`, whatever `Content-Length` says.
+        BodyTooLarge: over `limit` bytes, whatever `Content-Length` says.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_EVENT_BYTES:
-        raise _too_large()
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
     pieces: list[bytes] = []
     size = 0
     async for piece in request.stream():
         size += len(piece)
-        if size > MAX_EVENT_BYTES:
-            raise _too_large()
+        if size > limit:
+            raise _too_large(limit)
         pieces.append(piece)
     return b"".join(pieces)
 
@@ -175,9 +175,9 @@ def _unread(message: str, expected: str, got: str) -> MalformedBody:
     return MalformedBody(message, fields=[{"field": "body", "expected": expected, "got": got}])
 
 
-def _too_large() -> BodyTooLarge:
+def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(
-        f"the body is larger than {MAX_EVENT_BYTES} bytes",
+        f"the body is larger than {limit} bytes",
         hint="store large inputs elsewhere and send a reference",
-        fields=[{"field": "body", "expected": f"at most {MAX_EVENT_BYTES} bytes", "got": "more"}],
+        fields=[{"field": "body", "expected": f"at most {limit} bytes", "got": "more"}],
     )

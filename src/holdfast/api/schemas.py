@@ -370,3 +370,19 @@ class Readiness(Answer):
     """A hub that can work."""
 
     ready: bool
+
+
+class RecordingRefused(Answer):
+    """A recording that will never be stored."""
+
+    id: str
+    code: str
+    message: str
+
+
+class RecordingsKept(Answer):
+    """What became of sent recordings."""
+
+    stored: list[str]
+    refused: list[RecordingRefused]
+    faults: int = Field(description="Entries that could not be understood and were passed over.")

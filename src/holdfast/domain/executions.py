@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from .checkpoints import Saved
+from .events import NewEvent
 from .halts import Halt, Totals, Wait
 from .status import ExecutionStatus, StepStatus
 
@@ -132,3 +133,4 @@ class Record:
     waits: tuple[Wait, ...] = ()  # what it waits for
     saved: tuple[Saved, ...] = ()  # checkpoints to be stored with it
     keeps_checkpoints: bool = False  # also when its event has come to rest
+    event: NewEvent | None = None  # of a recording: stored with it, and never run

@@ -106,13 +106,16 @@ def move_event(event_id: str, old: EventStatus, new: EventStatus) -> EventStatus
     return new
 
 
-def event_after(outcome: ExecutionStatus, *, crashes: int, cancel_requested: bool) -> EventStatus:
+def event_after(
+    outcome: ExecutionStatus, *, crashes: int, cancel_requested: bool, redeliver: bool = True
+) -> EventStatus:
     """What an event becomes when its execution ended with `outcome`.
 
     Args:
         outcome: an end status of the execution.
         crashes: how often the event's process died, this time included.
         cancel_requested: somebody asked to cancel while it ran.
+        redeliver: whether it can be run again; a recording cannot.
     """
     match outcome:
         case X.SUCCEEDED | X.PARTIAL:
@@ -124,6 +127,8 @@ def event_after(outcome: ExecutionStatus, *, crashes: int, cancel_requested: boo
         case X.CRASHED:
             if cancel_requested:
                 return E.CANCELLED
+            if not redeliver:
+                return E.FAILED
             return E.DEAD if crashes >= MAX_CRASHES else E.QUEUED
         case X.WAITING:
             return E.CANCELLED if cancel_requested else E.WAITING

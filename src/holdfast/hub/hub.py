@@ -21,6 +21,7 @@ from .dispatch import Dispatcher
 from .ending import Endings
 from .keeping import Keeper
 from .leases import LeaseKeeper
+from .recordings import Recordings
 from .recovery import recover
 from .results import ResultCache
 from .timers import Timers
@@ -68,6 +69,7 @@ class Hub:
         self._results = ResultCache()
         self._keeper = Keeper(kit.store)
         self.timers = Timers(kit)
+        self._recordings = Recordings(kit, self._endings)
         self._was_ready: set[Worker] = set()
         self._closing = False
         self._ready = asyncio.Event()
@@ -82,6 +84,7 @@ class Hub:
         self._dispatcher.start()
         self._leases.start()
         self.timers.start()
+        self._recordings.start()
 
     async def ready(self) -> None:
         """Wait until a worker takes work."""
@@ -93,6 +96,7 @@ class Hub:
         self._stop_listening()
         self._stop_pausing()
         await self.timers.close()
+        await self._recordings.close()
         await self._dispatcher.close()
         await self.crew.close(self._options.stop_grace_s)
         await self._leases.close()

@@ -6,6 +6,7 @@ from holdfast.bus import Notice
 from holdfast.bus.base import QUEUED
 from holdfast.domain.ids import now_us
 from holdfast.domain.status import ExecutionStatus
+from holdfast.journal import Orphan, Running
 from holdfast.operations.kit import Kit
 from holdfast.store.commands import TakeBack
 from holdfast.telemetry import logger
@@ -15,6 +16,11 @@ from .ending import Endings
 log = logger("hub")
 
 HUB_DIED = {"code": "hub_died", "message": "the hub's process died while this was running"}
+
+RECORDER_DIED = {
+    "code": "recorder_died",
+    "message": "the process that recorded this ended before it told the end",
+}
 
 
 async def recover(kit: Kit, endings: Endings) -> int:
@@ -29,22 +35,27 @@ async def recover(kit: Kit, endings: Endings) -> int:
     """
     taken = 0
     for orphan, left in kit.journal.orphans():
-        stored = False
-        try:
-            for running in left:
-                if running.finished is None:
-                    running.break_off(ExecutionStatus.CRASHED, now_us(), HUB_DIED)
-                await endings.store_now(running, counts_as_crash=False)
-                taken += 1
-            given_back = await kit.store.write(TakeBack(orphan.boot_id))
-            stored = True
-        finally:
-            if stored:
-                orphan.remove()
-            else:
-                orphan.release()
-        log.info("hub.recovered", boot=orphan.boot_id, executions=len(left), leases=len(given_back))
-        taken += len(given_back)
+        taken += await take_in(kit, endings, orphan, left)
     if taken:
         kit.bus.publish(Notice(QUEUED))
     return taken
+
+
+async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running]) -> int:
+    """Store what is left in one folder and remove it; see `recover`."""
+    stored = False
+    try:
+        for running in left:
+            if running.finished is None:
+                reason = HUB_DIED if running.start.begun is None else RECORDER_DIED
+                running.break_off(ExecutionStatus.CRASHED, now_us(), reason)
+            await endings.store_now(running, counts_as_crash=False)
+        given_back = await kit.store.write(TakeBack(orphan.boot_id))
+        stored = True
+    finally:
+        if stored:
+            orphan.remove()
+        else:
+            orphan.release()
+    log.info("hub.recovered", boot=orphan.boot_id, executions=len(left), leases=len(given_back))
+    return len(left) + len(given_back)

@@ -34,9 +34,10 @@ class Folder:
     """
 
     def __init__(self, root: Path, boot_id: str) -> None:
-        self.path = root / boot_id
+        # Named only when it is locked: what has its name and no lock is an orphan.
+        self.path = root / f".{boot_id}"
         self.path.mkdir(parents=True)
-        self._lock = _lock(self.path)
+        self._lock = _lock(self.path, os.O_CREAT)
         if self._lock is None:
             raise RuntimeError(f"journal folder {self.path} of a new boot is locked")
         self._number = 0
@@ -45,6 +46,7 @@ class Folder:
         self._size = 0
         self._first: dict[str, int] = {}  # execution to the segment it began in
         self._open_segment()
+        self.path = self.path.rename(root / boot_id)
 
     def begin(self, execution_id: str) -> None:
         """Keep the segments from here on until `settle`."""
@@ -81,6 +83,18 @@ class Folder:
         os.close(self._fd)
         if not self._first:
             shutil.rmtree(self.path)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def remove(self) -> None:
+        """Close and remove the folder, whatever is in it."""
+        self._first.clear()
+        self.close()
+
+    def abandon(self) -> None:
+        """Close the files in a forked child; the folder stays its parent's."""
+        os.close(self._fd)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -139,21 +153,33 @@ class Orphan:
         )
 
 
-def orphans(root: Path) -> Iterator[Orphan]:
-    """The folders under `root` whose boot no longer lives, locked one at a time."""
+def orphans(root: Path, prefix: str = "") -> Iterator[Orphan]:
+    """The folders under `root` whose boot no longer lives, locked one at a time.
+
+    Args:
+        root: where boots have their folders.
+        prefix: of folders whose names begin so only.
+    """
     if not root.is_dir():
         return
-    for path in sorted(root.iterdir()):
-        if not (path / "lock").is_file():
+    for path in sorted(root.glob(f"{prefix}*")):
+        if path.name.startswith("."):
             continue
         lock = _lock(path)
-        if lock is not None:
-            yield Orphan(path, lock)
+        if lock is None:
+            continue
+        if not (path / "lock").exists():  # taken in by somebody else in this moment
+            os.close(lock)
+            continue
+        yield Orphan(path, lock)
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, create: int = 0) -> int | None:
     """An exclusive lock on the folder, or None while its boot lives."""
-    fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path / "lock", os.O_RDWR | create | os.O_CLOEXEC, 0o600)
+    except (FileNotFoundError, NotADirectoryError):  # no boot's folder, or not any more
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

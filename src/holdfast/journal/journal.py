@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from holdfast.domain.changes import change_from
-from holdfast.domain.events import Claimed
-from holdfast.domain.halts import Halt
 from holdfast.domain.ids import now_us
 from holdfast.domain.payload import encode
 from holdfast.domain.status import ExecutionStatus
 from holdfast.telemetry import Metrics, logger
 
 from .folder import SET_ASIDE, Folder, Orphan, orphans
+from .replay import begin_entry, change_entry, replay, settled_entry
 from .running import Assessor, Running, Start
 
 log = logger("journal")
@@ -73,7 +71,7 @@ class Journal:
         running = Running(start, self._assessor)
         self._running[running.id] = running
         self._folder.begin(running.id)
-        self._append(_begin_entry(start))
+        self._append(begin_entry(start))
         self._wake(running.id)  # who followed it into its halt follows it out again
         return running
 
@@ -86,7 +84,7 @@ class Journal:
         try:
             change = change_from(orjson.loads(raw))
             # Only what can be read again is written down.
-            self._append(b'{"x":"' + execution_id.encode() + b'","c":' + raw + b"}")
+            self._append(change_entry(execution_id, raw))
             running.apply(change)
         except ValueError as error:
             self._fault("journal.bad_change", execution_id=execution_id, error=str(error))
@@ -120,7 +118,7 @@ class Journal:
         """The record is in the database: forget the live state."""
         if self._running.pop(execution_id, None) is None:
             return
-        self._append(b'{"x":"' + execution_id.encode() + b'","settled":true}')
+        self._append(settled_entry(execution_id))
         try:
             self._folder.settle(execution_id)
         except OSError as error:  # what stays behind only takes room
@@ -142,10 +140,25 @@ class Journal:
             if not watchers:
                 self._watchers.pop(execution_id, None)
 
-    def orphans(self) -> Iterator[tuple[Orphan, list[Running]]]:
-        """What dead boots left: their folders, with the executions that were not stored."""
-        for orphan in orphans(self.root):
+    def orphans(self, prefix: str = "") -> Iterator[tuple[Orphan, list[Running]]]:
+        """What dead boots left: their folders, with the executions that were not stored.
+
+        Args:
+            prefix: of folders whose names begin so only.
+        """
+        for orphan in orphans(self.root, prefix):
             yield orphan, self._replay(orphan)
+
+    def recordings(self, entries: Iterable[bytes], owner_id: str) -> tuple[list[Running], int]:
+        """Executions that a recorder sent as entries, and how many entries make no sense.
+
+        Args:
+            entries: as `replay.recording_entry` and `replay.change_entry` write them.
+            owner_id: whose they are, whatever they say themselves.
+        """
+        faults: list[Exception] = []
+        found = replay(entries, self._assessor, faults.append, owner_id=owner_id)
+        return [one for one in found if one.start.begun is not None], len(faults)
 
     def set_aside(self, execution_id: str, record: dict[str, Any]) -> str | None:
         """Keep a record that the database refuses as a JSON file.
@@ -167,22 +180,10 @@ class Journal:
         self._folder.close()
 
     def _replay(self, orphan: Orphan) -> list[Running]:
-        found: dict[str, Running] = {}
-        for body in orphan.entries():
-            try:
-                self._replay_entry(found, orjson.loads(body))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                self._fault("journal.bad_entry", boot_id=orphan.boot_id, error=repr(error))
-        return list(found.values())
+        def fault(error: Exception) -> None:
+            self._fault("journal.bad_entry", boot_id=orphan.boot_id, error=repr(error))
 
-    def _replay_entry(self, found: dict[str, Running], entry: dict[str, Any]) -> None:
-        if "b" in entry:
-            start = _read_begin(entry["b"])
-            found[start.claimed.execution_id] = Running(start, self._assessor)
-        elif "settled" in entry:
-            found.pop(entry["x"], None)
-        elif (running := found.get(entry["x"])) is not None:
-            running.apply(change_from(entry["c"]))
+        return replay(orphan.entries(), self._assessor, fault)
 
     def _append(self, entry: bytes) -> None:
         try:
@@ -198,18 +199,3 @@ class Journal:
     def _wake(self, execution_id: str) -> None:
         for watcher in self._watchers.get(execution_id, ()):
             watcher.changed.set()
-
-
-def _begin_entry(start: Start) -> bytes:
-    # The event's data stands in its row; the record does not repeat it.
-    fields = asdict(start)
-    fields["claimed"]["data"] = "null"
-    return orjson.dumps({"b": fields})
-
-
-def _read_begin(fields: dict[str, Any]) -> Start:
-    claimed = fields.pop("claimed")
-    claimed["data"] = claimed["data"].encode()
-    if claimed["halt"] is not None:
-        claimed["halt"] = Halt.of(claimed["halt"])
-    return Start(claimed=Claimed(**claimed), **fields)

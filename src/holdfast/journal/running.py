@@ -24,6 +24,7 @@ from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Attempt, Execution, Record, Step, Totals
 from holdfast.domain.halts import Halt, Wait
 from holdfast.domain.payload import EVENT_ENTRY, LOST_ENTRY, Entry, Payload, text_hash
+from holdfast.domain.recordings import Begun
 from holdfast.domain.status import HALTED, ExecutionStatus, StepStatus
 from holdfast.llm.prices import Price
 from holdfast.llm.usage import Usage
@@ -38,6 +39,7 @@ class Start:
     graph_version: str
     code_version: str
     kind: str = "pipeline"
+    begun: Begun | None = None  # it ran elsewhere; its event is stored together with its record
 
 
 class Assessor:
@@ -217,6 +219,7 @@ class Running:
             halt=self._halted(execution) if end and end.status in HALTED else None,
             waits=tuple(Wait.of(one) for one in end.waits) if end else (),
             saved=tuple(saved_from_json(one) for one in end.saved) if end else (),
+            event=None if self.start.begun is None else self.start.begun.event(),
         )
 
     def _stop(self, change: Finished) -> dict[str, Any]:

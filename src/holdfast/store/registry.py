@@ -71,7 +71,12 @@ def address(url: str) -> Address:
 
 
 def open_store(
-    url: str, *, home: Path, clock: Callable[[], int] = now_us, read_only: bool = False
+    url: str,
+    *,
+    home: Path,
+    clock: Callable[[], int] = now_us,
+    read_only: bool = False,
+    moment: bool = False,
 ) -> Store:
     """Open a migrated database.
 
@@ -80,6 +85,7 @@ def open_store(
         home: the folder whose lock a SQLite hub holds.
         clock: microseconds since the epoch; PostgreSQL uses its own.
         read_only: only look, with or without a hub beside; every write is refused.
+        moment: not as a hub and closed soon; a SQLite hub that starts meanwhile waits for that.
 
     Raises:
         SettingsError: the address is none.
@@ -88,7 +94,7 @@ def open_store(
         StoreError: the database cannot be reached, or its driver is not installed.
     """
     where = address(url)
-    backend = _looking(where) if read_only else _backend(where, home, clock)
+    backend = _looking(where) if read_only else _backend(where, home, clock, moment=moment)
     try:
         import_module("holdfast.store.migrations").check(url)
         return Store(backend)
@@ -97,12 +103,12 @@ def open_store(
         raise
 
 
-def _backend(where: Address, home: Path, clock: Callable[[], int]) -> Backend:
+def _backend(where: Address, home: Path, clock: Callable[[], int], *, moment: bool) -> Backend:
     if where.file is not None:
         from .sqlite import SqliteBackend
 
         where.file.parent.mkdir(parents=True, exist_ok=True)
-        return SqliteBackend(where.file, home=home, clock=clock)
+        return SqliteBackend(where.file, home=home, clock=clock, moment=moment)
     require_driver(where)
     from .postgres import PostgresBackend
 

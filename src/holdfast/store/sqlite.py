@@ -138,7 +138,9 @@ class SqliteBackend(Backend):
 
     lanes_apart = False
 
-    def __init__(self, file: Path, *, home: Path, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, file: Path, *, home: Path, clock: Callable[[], int], moment: bool = False
+    ) -> None:
         """Lock the home folder and start the checkpoints.
 
         Raises:
@@ -147,7 +149,7 @@ class SqliteBackend(Backend):
         self._file = file
         self._clock = clock
         self._compiler = sqlite_compiler()
-        self._lock = HubLock(home)
+        self._lock = HubLock(home, moment=moment)
         try:
             self._checkpointer = Checkpointer(file, self._connect)
         except BaseException:

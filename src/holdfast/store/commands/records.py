@@ -19,6 +19,7 @@ from holdfast.store.tables import attempts, blobs, executions, payloads, steps
 
 from .halting import Halts
 from .held import HeldEvent, hold, save
+from .recordings import admit
 
 _BLOBS = Insert(blobs, unless=Conflict(("owner_id", "hash")))
 _PAYLOADS = Insert(payloads)
@@ -71,7 +72,8 @@ class Finished:
 class Finish(Command[Finished]):
     """Store a record and let it end its event, if its lease still holds.
 
-    A record that is stored already changes nothing, so a journal may be replayed.
+    A record that is stored already changes nothing, so a journal may be replayed. A recording's
+    event is stored with it.
 
     Raises:
         NotFound: there is no such event, or it is another owner's.
@@ -87,8 +89,9 @@ class Finish(Command[Finished]):
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[Finished | HoldfastError]:
         """Decide each under the events' locks, then write table by table."""
         records = [command.record for command in commands]
+        refused = admit(tx, records)
         batch = _Batch(tx, records)
-        results = [batch.take(record) for record in records]
+        results = [refused.get(record.execution.id) or batch.take(record) for record in records]
         batch.write()
         return results
 
@@ -139,7 +142,10 @@ class _Batch:
         crashed = run.status is ExecutionStatus.CRASHED and record.counts_as_crash
         crashes = event.crashes + crashed
         after = event_after(
-            run.status, crashes=crashes, cancel_requested=event.cancel_requested_at is not None
+            run.status,
+            crashes=crashes,
+            cancel_requested=event.cancel_requested_at is not None,
+            redeliver=record.event is None,
         )
         now = self._tx.now()
         event.move(after, now)

@@ -1,0 +1,68 @@
+"""Recordings: what recorders of this machine finished is taken in while the hub runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from holdfast.domain.recordings import FOLDER_PREFIX
+from holdfast.journal import Orphan, Running
+from holdfast.operations.kit import Kit
+from holdfast.telemetry import logger
+
+from .ending import Endings
+from .recovery import take_in
+
+log = logger("hub")
+
+LOOK_S = 1.0
+"""Pause between two looks at the journal's root; a recorder lets go of a folder to hand it over."""
+
+
+class Recordings:
+    """Takes in the folders that recorders have let go of, or that died with them."""
+
+    def __init__(self, kit: Kit, endings: Endings) -> None:
+        self._kit = kit
+        self._endings = endings
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.create_task(self._loop(), name="recordings")
+
+    async def close(self) -> None:
+        """Stop; what is not stored stays in its folder."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def look(self) -> int:
+        """Take in what is there now; how many executions that were."""
+        taken = 0
+        found = self._kit.journal.orphans(FOLDER_PREFIX)
+        while (one := await _next(found)) is not None:
+            taken += await take_in(self._kit, self._endings, *one)
+        return taken
+
+    async def _loop(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except Exception as error:  # one bad folder must not end the looking
+                log.error("hub.recordings_failed", exc_info=error)
+            await asyncio.sleep(LOOK_S)
+
+
+Found = tuple[Orphan, list[Running]]
+
+
+async def _next(found: Iterator[Found]) -> Found | None:
+    # In a thread, for a folder may hold megabytes and the loop has others to serve.
+    reading = asyncio.ensure_future(asyncio.to_thread(next, found, None))
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        if (one := await reading) is not None:
+            one[0].release()
+        raise
