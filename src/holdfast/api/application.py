@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
-from . import events, executions, pipelines, problems, system
+from . import events, executions, keys, pipelines, problems, system
+from .doorkeeper import KeyCheck, checked, declared
 from .hosts import HostCheck
 from .openapi import complete
 from .parts import ApiParts
@@ -25,6 +26,9 @@ def create_api(parts: ApiParts) -> FastAPI:
 
     Args:
         parts: the hub's; it must outlive the application.
+
+    Raises:
+        TypeError: a route does not say which scope it needs.
     """
     app = FastAPI(
         title="Holdfast",
@@ -33,13 +37,19 @@ def create_api(parts: ApiParts) -> FastAPI:
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(problems.Faults), Middleware(HostCheck, host=parts.host)],
+        middleware=[
+            Middleware(problems.Faults),
+            Middleware(HostCheck, hosts=(parts.host, *parts.allowed_hosts)),
+            Middleware(KeyCheck, keyring=parts.keyring, trusted=parts.trusted),
+        ],
     )
     app.state.parts = parts
-    routers = [room.router for room in (events, executions, pipelines, system)]
+    routers = [room.router for room in (events, executions, keys, pipelines, system)]
     for router in routers:
-        app.include_router(router)
-    problems.install(app, [route for router in routers for route in router.routes])
+        app.include_router(router, dependencies=[Depends(checked)])
+    routes = [route for router in routers for route in router.routes]
+    declared(routes)
+    problems.install(app, routes)
     system.describe_metrics(parts.kit.metrics)
 
     def openapi() -> dict[str, Any]:

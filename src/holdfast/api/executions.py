@@ -18,6 +18,7 @@ from holdfast.operations.views import microseconds, record_view
 from holdfast.store.queries import ListExecutions
 
 from . import schemas
+from .doorkeeper import needs
 from .fields import Id, IdInPath, Page, PipelineName, Strict
 from .openapi import answers, stream_answer
 from .parts import Caller, parts_of
@@ -46,6 +47,7 @@ class StreamQuery(Strict):
     "",
     responses=answers({200: (schemas.ExecutionPage, "A page, newest first.")}, 422),
     dependencies=[Depends(single_values)],
+    openapi_extra=needs("look"),
 )
 async def list_executions(
     request: Request, caller: Caller, query: Annotated[ExecutionQuery, Query()]
@@ -72,6 +74,7 @@ async def list_executions(
     "/{execution_id}",
     responses=answers({200: (schemas.ExecutionDetail, "The execution.")}, 404, 422),
     dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
 )
 async def get_execution(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Show an execution whole: every step with its attempts, prompts, answers and cost."""
@@ -86,6 +89,7 @@ async def get_execution(request: Request, caller: Caller, execution_id: IdInPath
     "/{execution_id}/export",
     responses=answers({200: (schemas.Export, "The document.")}, 404, 422),
     dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
 )
 async def export(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Hand out an execution and its event as one self-contained document."""
@@ -105,6 +109,7 @@ async def export(request: Request, caller: Caller, execution_id: IdInPath) -> Re
         *(404, 409, 422),
     ),
     dependencies=[Depends(no_query), Depends(no_body)],
+    openapi_extra=needs("cancel"),
 )
 async def cancel(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Cancel an unfinished execution and its event; a running step is told to stop."""
@@ -124,6 +129,7 @@ async def cancel(request: Request, caller: Caller, execution_id: IdInPath) -> Re
     "/{execution_id}/stream",
     responses=stream_answer("Server-sent events; `data` is JSON.", 204, 404, 422),
     dependencies=[Depends(single_values)],
+    openapi_extra=needs("look"),
 )
 async def stream(
     request: Request,
@@ -149,7 +155,7 @@ async def stream(
     if execution.status in EXECUTION_ENDS and after >= execution.seq:
         return Response(status_code=204)  # tells an EventSource to come no more
     entries = follow(parts.kit, execution_id, caller.owner_id, after)
-    return EventStream(execution_id, entries, parts.stopping)
+    return EventStream(execution_id, entries, parts.stopping, parts.keyring.leaving(caller))
 
 
 def _check(execution_id: str) -> None:

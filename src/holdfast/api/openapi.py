@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from .doorkeeper import SCHEMES
 from .problems import MEDIA_TYPE
 from .schemas import Problem
 
 EVERYWHERE = (421, 503)
 """Problems every request can meet: sent to another host, the hub unable to work."""
 
+BODY_PROBLEMS = (400, 404, 409, 413, 415, 422)
+"""Problems of routes that read a body."""
+
 TITLES = {
     204: "Nothing follows.",
     400: "The body cannot be read.",
+    401: "No API key that is accepted.",
+    403: "The API key lacks the scope.",
     404: "There is no such thing.",
     409: "It contradicts what is there.",
     413: "The body is too large.",
@@ -77,10 +83,39 @@ def event_request(bodies: Mapping[str, type[BaseModel]], query: type[BaseModel])
     return {"requestBody": {"required": True, "content": content}, "parameters": headers + asked}
 
 
+def json_request(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """The documented request of a route that reads its own JSON body."""
+    content = {"application/json": {"schema": _flat(model)}}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+def _flat(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's schema without references, which would point outside of it."""
+    schema = model.model_json_schema()
+    known = schema.pop("$defs", {})
+
+    def resolved(part: Any) -> Any:
+        if isinstance(part, list):
+            return [resolved(one) for one in cast("list[Any]", part)]
+        if not isinstance(part, dict):
+            return part
+        members = cast("dict[str, Any]", part)
+        if "$ref" in members:
+            return resolved(known[members["$ref"].rpartition("/")[2]])
+        return {name: resolved(member) for name, member in members.items()}
+
+    return cast("dict[str, Any]", resolved(schema))
+
+
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """An OpenAPI document with the schema of problems, of which routes speak by reference only."""
+    """An OpenAPI document with what routes speak of by reference only: problems, API keys."""
     _, found = models_json_schema([(Problem, "serialization")], ref_template=_COMPONENTS)
     document["components"]["schemas"].update(found["$defs"])
+    document["components"]["securitySchemes"] = SCHEMES
+    for path in document["paths"].values():
+        for operation in path.values():
+            if operation["security"]:
+                operation["responses"] |= {str(status): _other(status) for status in (401, 403)}
     return document
 
 

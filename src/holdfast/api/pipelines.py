@@ -9,20 +9,20 @@ from holdfast.operations.views import View
 from holdfast.pipelines.base import Declaration
 
 from . import schemas
+from .doorkeeper import needs
 from .openapi import answers
-from .parts import parts_of, principal
+from .parts import parts_of
 from .requests import no_query
 from .responses import ROOT, json
 
-router = APIRouter(
-    prefix=f"{ROOT}/pipelines", tags=["pipelines"], dependencies=[Depends(principal)]
-)
+router = APIRouter(prefix=f"{ROOT}/pipelines", tags=["pipelines"])
 
 
 @router.get(
     "",
     responses=answers({200: (schemas.PipelineList, "All of them, by name.")}, 422),
     dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
 )
 async def list_pipelines(request: Request) -> Response:
     """List the loaded pipelines, and the apps that are left out with the reason."""
@@ -44,6 +44,7 @@ async def list_pipelines(request: Request) -> Response:
     "/{name}",
     responses=answers({200: (schemas.PipelineDetail, "The pipeline.")}, 404, 422),
     dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
 )
 async def get_pipeline(request: Request, name: str) -> Response:
     """Show a pipeline: the schema of its events, its nodes and edges."""

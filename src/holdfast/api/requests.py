@@ -95,6 +95,31 @@ async def read_query(request: Request, model: type[M]) -> M:
         raise refusal(error.errors(include_url=False), known=list(model.model_fields)) from error
 
 
+async def read_model(request: Request, model: type[M], *, may_be_empty: bool = False) -> M:
+    """The JSON body, checked.
+
+    Args:
+        request: whose body.
+        model: what it must be.
+        may_be_empty: no body is an empty object.
+
+    Raises:
+        MalformedBody: it is no JSON object.
+        InvalidInput: a field is unknown, missing or wrong.
+    """
+    body = await read_body(request)
+    if may_be_empty and not body:
+        return model()
+    media_type(request, "application/json")
+    decoded = decode(body)
+    if not isinstance(decoded, dict):
+        raise _unread("the body is no JSON object", "a JSON object", type(decoded).__name__)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise refusal(error.errors(include_url=False), known=list(model.model_fields)) from error
+
+
 def media_type(request: Request, *known: str) -> str:
     """Which of the known types the body has.
 

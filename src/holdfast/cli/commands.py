@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import db, doctor, events, executions, pipelines, up
+from . import db, doctor, events, executions, keys, pipelines, up
 from .main import VERSION, say_version
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app.command("up")(up.up)
 app.add_typer(events.app, name="events")
 app.add_typer(executions.app, name="executions")
 app.add_typer(pipelines.app, name="pipelines")
+app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)
 
@@ -31,8 +33,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001
         bool, typer.Option(VERSION, help="Say the version and exit.", callback=_version)
     ] = False,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--key-file", help="File with the API key; wins over HOLDFAST_KEY."),
+    ] = None,
 ) -> None:
     """Runs LLM pipelines and agents and keeps everything they did."""
+    context.obj = key_file

@@ -11,12 +11,14 @@ import orjson
 
 from holdfast.errors import (
     BodyTooLarge,
+    Forbidden,
     HoldfastError,
     HubFault,
     IdempotencyConflict,
     IllegalMove,
     InvalidInput,
     MalformedBody,
+    NotAuthenticated,
     NotFound,
     NotReady,
     StoreError,
@@ -31,11 +33,13 @@ ERRORS: Mapping[str, type[HoldfastError]] = {
     kind.code: kind
     for kind in (
         BodyTooLarge,
+        Forbidden,
         HubFault,
         IdempotencyConflict,
         IllegalMove,
         InvalidInput,
         MalformedBody,
+        NotAuthenticated,
         NotFound,
         NotReady,
         StoreError,

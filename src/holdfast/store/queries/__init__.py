@@ -9,8 +9,10 @@ from __future__ import annotations
 from .events import CountEvents, CountQueued, EventById, ListEvents
 from .executions import ExecutionById, ExecutionsOf, ListExecutions, RecordOf, StoredRecord
 from .hub import Lease, LeasesOf, Ping
+from .keys import AllKeys
 
 __all__ = [
+    "AllKeys",
     "CountEvents",
     "CountQueued",
     "EventById",

@@ -11,6 +11,17 @@ from __future__ import annotations
 from .base import metadata
 from .events import events
 from .executions import attempts, executions, steps
+from .keys import api_keys, users
 from .payloads import blobs, payloads
 
-__all__ = ["attempts", "blobs", "events", "executions", "metadata", "payloads", "steps"]
+__all__ = [
+    "api_keys",
+    "attempts",
+    "blobs",
+    "events",
+    "executions",
+    "metadata",
+    "payloads",
+    "steps",
+    "users",
+]
