@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import db, doctor, events, executions, keys, pipelines, up
+from .door import key_file
 from .main import VERSION, say_version
 
 app = typer.Typer(
@@ -33,14 +34,13 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    context: typer.Context,
     version: Annotated[  # noqa: ARG001
         bool, typer.Option(VERSION, help="Say the version and exit.", callback=_version)
     ] = False,
-    key_file: Annotated[
+    key: Annotated[
         Path | None,
         typer.Option("--key-file", help="File with the API key; wins over HOLDFAST_KEY."),
     ] = None,
 ) -> None:
     """Runs LLM pipelines and agents and keeps everything they did."""
-    context.obj = key_file
+    key_file.set(key)

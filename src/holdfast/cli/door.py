@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import click
 import typer
 
 from holdfast.errors import HubUnreachable, InvalidInput
@@ -34,6 +34,9 @@ Url = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON to standard output, and nothing else.")
 ]
+
+key_file: ContextVar[Path | None] = ContextVar("key_file", default=None)
+"""What `--key-file` named, for the command under way."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -67,8 +70,7 @@ def key_at_hand(settings: Settings) -> str | None:
     Raises:
         InvalidInput: the file cannot be read.
     """
-    context = click.get_current_context(silent=True)
-    file = None if context is None else context.find_object(Path)
+    file = key_file.get()
     if file is None:
         return settings.key
     try:
