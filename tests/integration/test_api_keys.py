@@ -26,7 +26,7 @@ from holdfast.api import (
     schemas,
     system,
 )
-from holdfast.api.doorkeeper import OPEN, OPEN_PATHS, KeyCheck, declared, needed
+from holdfast.api.doorkeeper import OPEN, OPEN_PATHS, Door, KeyCheck, needed
 from holdfast.api.in_process import InProcessTransport
 from holdfast.app import make_api, run_hub
 from holdfast.client import Client
@@ -197,7 +197,6 @@ async def test_an_expired_key_keeps_the_hub_shut(doors: Doors) -> None:
 
 
 def test_every_route_declares_its_scope() -> None:
-    declared(ROUTES)
     assert {route.path for route in ROUTES if needed(route) is None} == OPEN_PATHS
     changing = {route.path for m, route in DOORS if m != "GET" and "keys" not in route.path}
     assert {needed(route) for route in ROUTES if route.path in changing} >= {"write"}
@@ -212,9 +211,11 @@ def test_every_route_declares_its_scope() -> None:
 async def test_an_application_with_an_undeclared_route_is_not_made(
     doors: Doors, monkeypatch: pytest.MonkeyPatch, extra: Any
 ) -> None:
-    forgetful = APIRouter()
-    forgetful.add_api_route("/forgotten", lambda: None, openapi_extra=extra)
-    monkeypatch.setattr(application.pipelines, "router", forgetful)
+    with pytest.raises(TypeError, match="/forgotten"):
+        APIRouter(route_class=Door).add_api_route("/forgotten", print, openapi_extra=extra)
+    unguarded = APIRouter()
+    unguarded.add_api_route("/forgotten", print, openapi_extra=extra)
+    monkeypatch.setattr(application.pipelines, "router", unguarded)
     with pytest.raises(TypeError, match="/forgotten"):
         create_api(api_parts(doors.hub.parts))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
 from . import events, executions, keys, pipelines, problems, system
-from .doorkeeper import KeyCheck, checked, declared
+from .doorkeeper import KeyCheck, guarded
 from .hosts import HostCheck
 from .openapi import complete
 from .parts import ApiParts
@@ -28,7 +28,7 @@ def create_api(parts: ApiParts) -> FastAPI:
         parts: the hub's; it must outlive the application.
 
     Raises:
-        TypeError: a route does not say which scope it needs.
+        TypeError: a route does not ask for a scope.
     """
     app = FastAPI(
         title="Holdfast",
@@ -46,9 +46,9 @@ def create_api(parts: ApiParts) -> FastAPI:
     app.state.parts = parts
     routers = [room.router for room in (events, executions, keys, pipelines, system)]
     for router in routers:
-        app.include_router(router, dependencies=[Depends(checked)])
+        app.include_router(router)
     routes = [route for router in routers for route in router.routes]
-    declared(routes)
+    guarded(routes)
     problems.install(app, routes)
     system.describe_metrics(parts.kit.metrics)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
-from fastapi import Request
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from typing_extensions import override
 
 from holdfast.domain.keys import NEEDS, Principal
 from holdfast.errors import Forbidden, NotAuthenticated
@@ -95,47 +97,60 @@ def shown_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return keys[0].decode("latin-1")
 
 
-async def principal(request: Request) -> Principal:
-    """Who is asking, if they may do what the route does.
+def principal(request: Request) -> Principal:
+    """Who is asking; their scopes were checked at the route's door."""
+    return cast("Principal", request.scope[_PRINCIPAL])
 
-    Raises:
-        Forbidden: the key lacks the scope; the message names it.
-    """
-    caller = cast("Principal", request.scope[_PRINCIPAL])
-    wanted = needed(request.scope["route"])
-    if wanted is not None and wanted not in caller.scopes:
+
+def _require(caller: Principal, wanted: str) -> None:
+    if wanted not in caller.scopes:
         raise Forbidden(
             f"this needs the scope {wanted}, which the API key does not have",
             hint=f"use a key made with --scope {wanted}",
         )
-    return caller
 
 
-async def checked(request: Request) -> None:
-    """Let nobody pass a route that needs a scope they have not.
+class Door(APIRoute):
+    """A route nobody passes without the scope it declares.
 
-    Raises:
-        Forbidden: see `principal`.
+    Not a dependency: FastAPI would take longer to solve it than the check itself.
     """
-    if needed(request.scope["route"]) is not None:
-        await principal(request)
+
+    @override
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, behind the check."""
+        handle, wanted = super().get_route_handler(), needed(self)
+
+        async def checked(request: Request) -> Response:
+            if wanted is not None:
+                _require(principal(request), wanted)
+            return await handle(request)
+
+        return checked
 
 
-def needed(route: BaseRoute) -> str | None:
-    """The scope a route declares with `needs`; None when it is `OPEN`."""
-    security: list[dict[str, list[str]]] = getattr(route, "openapi_extra", {})["security"]
-    return security[0]["bearer"][0] if security else None
-
-
-def declared(routes: Iterable[BaseRoute]) -> None:
-    """Make sure that no route was left without a scope.
+def needed(route: APIRoute) -> str | None:
+    """The scope a route declares with `needs`; None when it is `OPEN`.
 
     Raises:
-        TypeError: one was; the message names it.
+        TypeError: it declares neither.
+    """
+    extra = route.openapi_extra or {}
+    if "security" not in extra:
+        raise TypeError(f"{route.path} declares no scope: openapi_extra=needs(VERB)")
+    if extra["security"]:
+        return extra["security"][0]["bearer"][0]
+    if route.path not in OPEN_PATHS:
+        raise TypeError(f"{route.path} is open, but not one of {sorted(OPEN_PATHS)}")
+    return None
+
+
+def guarded(routes: Iterable[BaseRoute]) -> None:
+    """Make sure that every route is a `Door`.
+
+    Raises:
+        TypeError: one is not; the message names it.
     """
     for route in routes:
-        extra: Extra = getattr(route, "openapi_extra", None) or {}
-        if "security" not in extra:
-            raise TypeError(f"{route} declares no scope: openapi_extra=needs(VERB)")
-        if not extra["security"] and getattr(route, "path", "") not in OPEN_PATHS:
-            raise TypeError(f"{route} is open, but not one of {sorted(OPEN_PATHS)}")
+        if not isinstance(route, Door):
+            raise TypeError(f"{route} is no Door: APIRouter(route_class=Door)")

@@ -21,7 +21,7 @@ from holdfast.store.commands import Submitted
 from holdfast.store.queries import ListEvents
 
 from . import schemas
-from .doorkeeper import needs, principal
+from .doorkeeper import Door, needs, principal
 from .fields import IdInPath, Page, PipelineName, Waiting
 from .intake import CLOUDEVENTS, JSON, CloudEvent, Intake, PlainEvent, read_event
 from .openapi import answers, event_request
@@ -38,7 +38,7 @@ from .responses import (
     page_body,
 )
 
-router = APIRouter(prefix=f"{ROOT}/events", tags=["events"])
+router = APIRouter(prefix=f"{ROOT}/events", tags=["events"], route_class=Door)
 
 
 class EventQuery(Page):
@@ -68,7 +68,7 @@ async def submit_event(request: Request) -> Response:
     body give the same event again.
     """
     # The busiest door: FastAPI's dependencies would take as long again as all of this.
-    parts, caller = parts_of(request), await principal(request)
+    parts, caller = parts_of(request), principal(request)
     query = await read_query(request, Waiting)
     intake = await read_event(request)
     if query.wait is None:

@@ -18,7 +18,7 @@ from holdfast.operations.views import microseconds, record_view
 from holdfast.store.queries import ListExecutions
 
 from . import schemas
-from .doorkeeper import needs
+from .doorkeeper import Door, needs
 from .fields import Id, IdInPath, Page, PipelineName, Strict
 from .openapi import answers, stream_answer
 from .parts import Caller, parts_of
@@ -26,7 +26,7 @@ from .requests import no_body, no_query, single_values
 from .responses import ROOT, execution_body, execution_links, json, page_body
 from .streaming import EventStream, position
 
-router = APIRouter(prefix=f"{ROOT}/executions", tags=["executions"])
+router = APIRouter(prefix=f"{ROOT}/executions", tags=["executions"], route_class=Door)
 
 
 class ExecutionQuery(Page):

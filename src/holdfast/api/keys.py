@@ -13,14 +13,14 @@ from holdfast.operations.keys import MAX_NAME_CHARS, all_keys, create_key, key_v
 from holdfast.operations.views import microseconds
 
 from . import schemas
-from .doorkeeper import needs
+from .doorkeeper import Door, needs
 from .fields import IdInPath, Strict, Time
 from .openapi import BODY_PROBLEMS, answers, json_request
 from .parts import parts_of
 from .requests import no_body, no_query, read_model
 from .responses import ROOT, json
 
-router = APIRouter(prefix=f"{ROOT}/keys", tags=["keys"])
+router = APIRouter(prefix=f"{ROOT}/keys", tags=["keys"], route_class=Door)
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 

@@ -54,4 +54,8 @@ def parts_of(request: Request) -> ApiParts:
     return cast("ApiParts", request.app.state.parts)
 
 
-Caller = Annotated[Principal, Depends(principal)]
+async def _caller(request: Request) -> Principal:
+    return principal(request)  # async, or FastAPI would run it in a thread
+
+
+Caller = Annotated[Principal, Depends(_caller)]

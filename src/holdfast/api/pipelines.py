@@ -9,13 +9,13 @@ from holdfast.operations.views import View
 from holdfast.pipelines.base import Declaration
 
 from . import schemas
-from .doorkeeper import needs
+from .doorkeeper import Door, needs
 from .openapi import answers
 from .parts import parts_of
 from .requests import no_query
 from .responses import ROOT, json
 
-router = APIRouter(prefix=f"{ROOT}/pipelines", tags=["pipelines"])
+router = APIRouter(prefix=f"{ROOT}/pipelines", tags=["pipelines"], route_class=Door)
 
 
 @router.get(

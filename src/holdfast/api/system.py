@@ -12,7 +12,7 @@ from holdfast.store.queries import CountEvents, Ping
 from holdfast.telemetry import Metrics
 
 from . import schemas
-from .doorkeeper import OPEN, needs
+from .doorkeeper import OPEN, Door, needs
 from .openapi import answers, text_answer
 from .parts import ApiParts, parts_of
 from .requests import no_query
@@ -23,7 +23,7 @@ PING_S = 2.0
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
-router = APIRouter(tags=["system"], dependencies=[Depends(no_query)])
+router = APIRouter(tags=["system"], route_class=Door, dependencies=[Depends(no_query)])
 
 
 @router.get(
