@@ -24,6 +24,7 @@ from holdfast.journal import Journal
 from holdfast.journal.running import Assessor
 from holdfast.llm.checks import suspicious
 from holdfast.llm.prices import Prices
+from holdfast.operations.keyring import Keyring
 from holdfast.operations.kit import Kit
 from holdfast.operations.wait import EndedEvents
 from holdfast.pipelines.registry import Registry
@@ -41,6 +42,7 @@ class Parts:
 
     settings: Settings
     kit: Kit
+    keyring: Keyring
     hub: Hub
     ended: EndedEvents
 
@@ -69,7 +71,8 @@ async def run_hub(
     Raises:
         StoreLocked: another hub works on the same SQLite file.
         StoreOutdated: the schema does not fit; run `holdfast db upgrade`.
-        SettingsError: a model alias is wrong.
+        SettingsError: a model alias is wrong, or the hub could be reached from elsewhere without
+            an API key.
     """
     ensure_logging(settings.log_level)
     models = settings.model_configs()
@@ -96,6 +99,10 @@ async def run_hub(
             metrics=metrics,
             boot_id=boot_id,
         )
+        keyring = Keyring(store, metrics, exposed=settings.exposed)
+        await keyring.refresh()
+        if not in_process:
+            _no_open_doors(settings, keyring)
         ended = EndedEvents(kit)
         stack.callback(ended.close)
         hub = Hub(
@@ -110,7 +117,22 @@ async def run_hub(
         if not read_only:
             await hub.start()
             stack.push_async_callback(hub.close)
-        yield Parts(settings, kit, hub, ended)
+            keyring.start()
+            stack.push_async_callback(keyring.close)
+        yield Parts(settings, kit, keyring, hub, ended)
+
+
+def _no_open_doors(settings: Settings, keyring: Keyring) -> None:
+    if not settings.exposed or not keyring.empty:
+        return
+    name, value = "HOLDFAST_HOST", settings.host
+    if settings.allowed_hosts:
+        name, value = "HOLDFAST_ALLOWED_HOSTS", ", ".join(settings.allowed_hosts)
+    raise SettingsError(
+        f"{name}: {value} lets other machines in, and there is no API key yet: anybody could "
+        "send work",
+        hint="make a key first: holdfast keys create NAME; or listen on 127.0.0.1",
+    )
 
 
 def _load_apps(settings: Settings) -> Registry:
@@ -146,17 +168,25 @@ def _hire(
     return lambda name, employer: ProcessWorker(name, employer, options)
 
 
-def make_api(parts: Parts) -> FastAPI:
-    """The HTTP doors of a running hub."""
+def make_api(parts: Parts, *, trusted: bool = False) -> FastAPI:
+    """The HTTP doors of a running hub.
+
+    Args:
+        parts: of the hub.
+        trusted: only this process can reach them; they ask for no key.
+    """
     from holdfast.api import ApiParts, create_api
 
     return create_api(
         ApiParts(
             kit=parts.kit,
+            keyring=parts.keyring,
             ended=parts.ended,
             not_ready=parts.not_ready,
             version=version("holdfast"),
             host=parts.settings.host,
+            allowed_hosts=parts.settings.allowed_hosts,
+            trusted=trusted,
         )
     )
 

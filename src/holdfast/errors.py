@@ -32,6 +32,8 @@ HoldfastError
 ├── WaitExpired             wait_expired          the time to wait is over
 ├── RunnerLost              runner_lost           the process that ran the work died
 ├── PortError               port_failed           the hub could not answer a running step
+├── NotAuthenticated        not_authenticated     a request shows no key that is accepted
+├── Forbidden               forbidden             the key lacks the scope that is needed
 ├── WrongHost               wrong_host            a request was addressed to another host
 ├── HubFault                hub_fault             the hub met a fault of its own
 ├── NotReady                not_ready             the hub lives but cannot work now
@@ -286,6 +288,18 @@ class PortError(HoldfastError):
     """The hub could not answer what a running step asked, or not in time."""
 
     code = "port_failed"
+
+
+class NotAuthenticated(HoldfastError):
+    """A request shows no API key, or one that is not accepted; why not is not told."""
+
+    code = "not_authenticated"
+
+
+class Forbidden(HoldfastError):
+    """The caller is known, but may not do this; the message names what is missing."""
+
+    code = "forbidden"
 
 
 class WrongHost(HoldfastError):

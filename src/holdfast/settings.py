@@ -34,6 +34,9 @@ RUNNER_HIDES = frozenset({"DATABASE_URL", "MANAGER_PORT", "OPENAI_API_KEY"})
 """Variables a runner does not inherit; a key reaches it only if a model alias uses it."""
 
 
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on
+
+
 class Settings(BaseModel):
     """Everything that can be set.
 
@@ -52,8 +55,19 @@ class Settings(BaseModel):
         "under the home folder.",
         repr=False,
     )
-    host: str = Field(default="127.0.0.1", description="Address to listen on; loopback only.")
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on; others than loopback need API keys, see docs/keys.md.",
+    )
     port: int = Field(default=8001, ge=0, le=65535, description="Port to listen on; 0: any free.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Further names by which requests may address the hub, separated by commas; "
+        "needs API keys.",
+    )
+    key: str | None = Field(
+        default=None, description="The API key that clients on this machine show.", repr=False
+    )
     apps: tuple[str, ...] = Field(
         default=(),
         description="Apps to load, separated by commas: `package.module` or `package.module:name`.",
@@ -88,7 +102,7 @@ class Settings(BaseModel):
         default_factory=dict[str, str], repr=False
     )
 
-    @field_validator("apps", "runner_env", mode="before")
+    @field_validator("apps", "allowed_hosts", "runner_env", mode="before")
     @classmethod
     def _comma_list(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -112,22 +126,27 @@ class Settings(BaseModel):
 
     @field_validator("host")
     @classmethod
-    def _loopback(cls, value: str) -> str:
+    def _address(cls, value: str) -> str:
         if value == "localhost":
             return value
         try:
-            loopback = ip_address(value).is_loopback
+            ip_address(value)
         except ValueError as error:
             raise ValueError("must be an IP address or localhost") from error
-        if not loopback:
-            raise ValueError("must be a loopback address: without API keys anybody could send work")
         return value
 
     @property
     def url(self) -> str:
-        """Where the hub answers."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """Where the hub answers, seen from this machine."""
+        name = _EVERYWHERE.get(self.host, self.host)
+        host = f"[{name}]" if ":" in name else name
         return f"http://{host}:{self.port}"
+
+    @property
+    def exposed(self) -> bool:
+        """Whether the hub is meant to be reached from other machines."""
+        local = self.host == "localhost" or ip_address(self.host).is_loopback
+        return bool(self.allowed_hosts) or not local
 
     @property
     def store_url(self) -> str:

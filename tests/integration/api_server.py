@@ -23,7 +23,13 @@ from .conftest import HubForTests
 
 
 def api_parts(parts: Parts) -> ApiParts:
-    return ApiParts(kit=parts.kit, ended=parts.ended, not_ready=parts.not_ready, version="0.0.0")
+    return ApiParts(
+        kit=parts.kit,
+        keyring=parts.keyring,
+        ended=parts.ended,
+        not_ready=parts.not_ready,
+        version="0.0.0",
+    )
 
 
 @asynccontextmanager

@@ -26,7 +26,6 @@ def test_defaults_need_nothing() -> None:
     [
         ("HOLDFAST_PORT", "eighty", "HOLDFAST_PORT: Input should be a valid integer"),
         ("HOLDFAST_PORT", "70000", "HOLDFAST_PORT"),
-        ("HOLDFAST_HOST", "0.0.0.0", "HOLDFAST_HOST: must be a loopback address"),
         ("HOLDFAST_HOST", "example.org", "HOLDFAST_HOST: must be an IP address or localhost"),
         ("HOLDFAST_RUNNERS", "0", "HOLDFAST_RUNNERS"),
         ("HOLDFAST_MODELS", "{fast", "HOLDFAST_MODELS: not JSON"),
@@ -58,6 +57,35 @@ def test_secrets_are_not_shown() -> None:
     assert "hunter2" not in repr(settings)
     assert "sk-x" not in repr(settings)
     assert "sk-x" not in repr(settings.model_configs())
+
+
+def test_an_api_key_is_neither_shown_nor_inherited() -> None:
+    settings = load(environ={"HOLDFAST_KEY": "hf_secret"})
+    assert settings.key == "hf_secret"
+    assert "hf_secret" not in repr(settings)
+    assert "hf_secret" not in settings.runner_environment().values()
+
+
+@pytest.mark.parametrize(
+    ("environ", "exposed"),
+    [
+        ({}, False),
+        ({"HOLDFAST_HOST": "localhost"}, False),
+        ({"HOLDFAST_HOST": "127.0.0.9"}, False),
+        ({"HOLDFAST_HOST": "::1"}, False),
+        ({"HOLDFAST_HOST": "0.0.0.0"}, True),
+        ({"HOLDFAST_HOST": "::"}, True),
+        ({"HOLDFAST_HOST": "10.0.0.1"}, True),
+        ({"HOLDFAST_ALLOWED_HOSTS": "hub.example.org"}, True),
+    ],
+)
+def test_what_other_machines_can_reach_is_exposed(environ: dict[str, str], exposed: bool) -> None:
+    assert load(environ=environ).exposed is exposed
+
+
+def test_a_hub_that_listens_everywhere_is_reached_over_loopback() -> None:
+    assert load(environ={"HOLDFAST_HOST": "0.0.0.0"}).url == "http://127.0.0.1:8001"
+    assert load(environ={"HOLDFAST_HOST": "::"}).url == "http://[::1]:8001"
 
 
 def test_a_runner_inherits_no_setting_and_no_key_that_no_alias_uses() -> None:

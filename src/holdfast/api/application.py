@@ -8,7 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
-from . import events, executions, pipelines, problems, recordings, retention, system
+from . import events, executions, keys, pipelines, problems, recordings, retention, system
+from .doorkeeper import KeyCheck, guarded
 from .hosts import HostCheck
 from .openapi import complete
 from .parts import ApiParts
@@ -25,6 +26,9 @@ def create_api(parts: ApiParts) -> FastAPI:
 
     Args:
         parts: the hub's; it must outlive the application.
+
+    Raises:
+        TypeError: a route does not ask for a scope.
     """
     app = FastAPI(
         title="Holdfast",
@@ -33,16 +37,21 @@ def create_api(parts: ApiParts) -> FastAPI:
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(problems.Faults), Middleware(HostCheck, host=parts.host)],
+        middleware=[
+            Middleware(problems.Faults),
+            Middleware(HostCheck, hosts=(parts.host, *parts.allowed_hosts)),
+            Middleware(KeyCheck, keyring=parts.keyring, trusted=parts.trusted),
+        ],
     )
     app.state.parts = parts
     # `/executions/prune` would else be taken for one of the verbs of `/executions/{verb}`.
-    routers = [
-        room.router for room in (events, retention, executions, pipelines, recordings, system)
-    ]
+    rooms = (events, retention, executions, keys, pipelines, recordings, system)
+    routers = [room.router for room in rooms]
     for router in routers:
         app.include_router(router)
-    problems.install(app, [route for router in routers for route in router.routes])
+    routes = [route for router in routers for route in router.routes]
+    guarded(routes)
+    problems.install(app, routes)
     system.describe_metrics(parts.kit.metrics)
 
     def openapi() -> dict[str, Any]:

@@ -21,10 +21,11 @@ from holdfast.store.commands import Submitted
 from holdfast.store.queries import ListEvents
 
 from . import schemas
+from .doorkeeper import Door, needs, principal
 from .fields import IdInPath, Page, PipelineName, Waiting
 from .intake import CLOUDEVENTS, JSON, CloudEvent, Intake, PlainEvent, read_event
 from .openapi import answers, event_request
-from .parts import ApiParts, Caller, parts_of, principal
+from .parts import ApiParts, Caller, parts_of
 from .requests import no_body, no_query, read_query, single_values
 from .responses import (
     ROOT,
@@ -37,7 +38,7 @@ from .responses import (
     page_body,
 )
 
-router = APIRouter(prefix=f"{ROOT}/events", tags=["events"])
+router = APIRouter(prefix=f"{ROOT}/events", tags=["events"], route_class=Door)
 
 
 class EventQuery(Page):
@@ -54,7 +55,10 @@ class EventQuery(Page):
         {200: (schemas.SubmittedEvent, "It has ended."), 202: (schemas.Accepted, "It is kept.")},
         *(400, 409, 413, 415, 422),
     ),
-    openapi_extra=event_request({JSON: PlainEvent, CLOUDEVENTS: CloudEvent}, Waiting),
+    openapi_extra={
+        **event_request({JSON: PlainEvent, CLOUDEVENTS: CloudEvent}, Waiting),
+        **needs("submit"),
+    },
 )
 async def submit_event(request: Request) -> Response:
     """Send an event in.
@@ -64,7 +68,7 @@ async def submit_event(request: Request) -> Response:
     body give the same event again.
     """
     # The busiest door: FastAPI's dependencies would take as long again as all of this.
-    parts, caller = parts_of(request), await principal(request)
+    parts, caller = parts_of(request), principal(request)
     query = await read_query(request, Waiting)
     intake = await read_event(request)
     if query.wait is None:
@@ -92,6 +96,7 @@ async def submit_event(request: Request) -> Response:
     "",
     responses=answers({200: (schemas.EventPage, "A page, newest first.")}, 422),
     dependencies=[Depends(single_values)],
+    openapi_extra=needs("look"),
 )
 async def list_events(
     request: Request, caller: Caller, query: Annotated[EventQuery, Query()]
@@ -117,6 +122,7 @@ async def list_events(
     "/{event_id}",
     responses=answers({200: (schemas.EventDetail, "The event.")}, 404, 422),
     dependencies=[Depends(single_values)],
+    openapi_extra=needs("look"),
 )
 async def get_event(
     request: Request, caller: Caller, event_id: IdInPath, query: Annotated[Waiting, Query()]
@@ -144,6 +150,7 @@ async def get_event(
         *(404, 409, 422),
     ),
     dependencies=[Depends(no_query), Depends(no_body)],
+    openapi_extra=needs("cancel"),
 )
 async def cancel(request: Request, caller: Caller, event_id: IdInPath) -> Response:
     """Cancel an unfinished event; a running step is told to stop."""

@@ -24,6 +24,7 @@ from holdfast.store.commands import Resumed
 from holdfast.store.queries import ListExecutions
 
 from . import schemas
+from .doorkeeper import Door, needs
 from .fields import Id, IdInPath, Page, PipelineName, Strict, Time
 from .openapi import BODY_PROBLEMS, answers, json_request, stream_answer
 from .parts import Caller, parts_of
@@ -31,7 +32,7 @@ from .requests import no_body, no_query, read_model, single_values
 from .responses import ROOT, execution_body, execution_links, json, page_body
 from .streaming import EventStream, position
 
-router = APIRouter(prefix=f"{ROOT}/executions", tags=["executions"])
+router = APIRouter(prefix=f"{ROOT}/executions", tags=["executions"], route_class=Door)
 
 
 class ExecutionQuery(Page):
@@ -90,6 +91,7 @@ class StreamQuery(Strict):
     "",
     responses=answers({200: (schemas.ExecutionPage, "A page, newest first.")}, 422),
     dependencies=[Depends(single_values)],
+    openapi_extra=needs("look"),
 )
 async def list_executions(
     request: Request, caller: Caller, query: Annotated[ExecutionQuery, Query()]
@@ -116,6 +118,7 @@ async def list_executions(
     "/{execution_id}",
     responses=answers({200: (schemas.ExecutionDetail, "The execution.")}, 404, 422),
     dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
 )
 async def get_execution(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Show an execution whole: every step with its attempts, prompts, answers and cost."""
@@ -130,6 +133,7 @@ async def get_execution(request: Request, caller: Caller, execution_id: IdInPath
     "/{execution_id}/export",
     responses=answers({200: (schemas.Export, "The document.")}, 404, 422),
     dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
 )
 async def export(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Hand out an execution and its event as one self-contained document."""
@@ -149,6 +153,7 @@ async def export(request: Request, caller: Caller, execution_id: IdInPath) -> Re
         *(404, 409, 422),
     ),
     dependencies=[Depends(no_query), Depends(no_body)],
+    openapi_extra=needs("cancel"),
 )
 async def cancel(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Cancel an unfinished execution and its event; a running step is told to stop."""
@@ -169,7 +174,7 @@ async def cancel(request: Request, caller: Caller, execution_id: IdInPath) -> Re
     status_code=202,
     responses=answers({202: (schemas.Resumed, "It goes on.")}, 400, 404, 409, 413, 415, 422),
     dependencies=[Depends(no_query)],
-    openapi_extra=json_request(ResumeBody, required=False),
+    openapi_extra={**json_request(ResumeBody, required=False), **needs("resume")},
 )
 async def resume_one(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Answer what an execution waits for, or let a paused one go on.
@@ -189,6 +194,7 @@ async def resume_one(request: Request, caller: Caller, execution_id: IdInPath) -
     status_code=202,
     responses=answers({202: (schemas.Resumed, "It is being stopped.")}, 404, 409, 422),
     dependencies=[Depends(no_query), Depends(no_body)],
+    openapi_extra=needs("pause"),
 )
 async def pause_one(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Stop a running execution before its next step; resume lets it go on from there.
@@ -205,7 +211,7 @@ async def pause_one(request: Request, caller: Caller, execution_id: IdInPath) ->
     status_code=202,
     responses=answers({202: (schemas.Resumed, "It belongs to that version.")}, *BODY_PROBLEMS),
     dependencies=[Depends(no_query)],
-    openapi_extra=json_request(MigrateBody),
+    openapi_extra={**json_request(MigrateBody), **needs("migrate")},
 )
 async def migrate_one(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
     """Let a halted execution go on under the loaded version of its pipeline, on purpose."""
@@ -220,7 +226,7 @@ async def migrate_one(request: Request, caller: Caller, execution_id: IdInPath) 
     "/{verb}",
     responses=answers({200: (schemas.Done, "What came of it.")}, *BODY_PROBLEMS),
     dependencies=[Depends(no_query)],
-    openapi_extra=json_request(ManyBody),
+    openapi_extra={**json_request(ManyBody), **needs("cancel")},
 )
 async def many(request: Request, caller: Caller, verb: ManyVerb) -> Response:
     """Cancel, pause or resume all executions that a filter chooses; `dry_run` only counts them.
@@ -244,6 +250,7 @@ async def many(request: Request, caller: Caller, verb: ManyVerb) -> Response:
     "/{execution_id}/stream",
     responses=stream_answer("Server-sent events; `data` is JSON.", 204, 404, 422),
     dependencies=[Depends(single_values)],
+    openapi_extra=needs("look"),
 )
 async def stream(
     request: Request,
@@ -269,7 +276,7 @@ async def stream(
     if execution.status in EXECUTION_ENDS and after >= execution.seq:
         return Response(status_code=204)  # tells an EventSource to come no more
     entries = follow(parts.kit, execution_id, caller.owner_id, after)
-    return EventStream(execution_id, entries, parts.stopping)
+    return EventStream(execution_id, entries, parts.stopping, parts.keyring.leaving(caller))
 
 
 def _moved(moved: Resumed, execution_id: str) -> Response:

@@ -6,6 +6,8 @@ the hub as the page's own server; its requests still carry that name in `Host`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.errors import WrongHost
@@ -16,11 +18,11 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class HostCheck:
-    """Refuses requests whose `Host` is neither loopback nor the address listened on."""
+    """Refuses requests whose `Host` is neither loopback nor one of the hub's own names."""
 
-    def __init__(self, app: ASGIApp, *, host: str) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: Iterable[str]) -> None:
         self._app = app
-        self._names = LOOPBACK | {host.lower()}
+        self._names = LOOPBACK | {host.lower() for host in hosts}
         self._known: set[bytes] = set()  # whole headers that were found good
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,7 +33,8 @@ class HostCheck:
                 refused = problem(
                     WrongHost(
                         f"this hub is not {b', '.join(given).decode('latin-1')!a}",
-                        hint=f"address it as {' or '.join(sorted(self._names))}",
+                        hint=f"address it as {' or '.join(sorted(self._names))}; "
+                        "further names go into HOLDFAST_ALLOWED_HOSTS",
                     )
                 )
                 await refused(scope, receive, send)

@@ -8,6 +8,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from .doorkeeper import SCHEMES
 from .problems import MEDIA_TYPE
 from .schemas import Problem
 
@@ -20,6 +21,8 @@ BODY_PROBLEMS = (400, 404, 409, 413, 415, 422)
 TITLES = {
     204: "Nothing follows.",
     400: "The body cannot be read.",
+    401: "No API key that is accepted.",
+    403: "The API key lacks the scope.",
     404: "There is no such thing.",
     409: "It contradicts what is there.",
     413: "The body is too large.",
@@ -105,9 +108,14 @@ def _flat(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """An OpenAPI document with the schema of problems, of which routes speak by reference only."""
+    """An OpenAPI document with what routes speak of by reference only: problems, API keys."""
     _, found = models_json_schema([(Problem, "serialization")], ref_template=_COMPONENTS)
     document["components"]["schemas"].update(found["$defs"])
+    document["components"]["securitySchemes"] = SCHEMES
+    for path in document["paths"].values():
+        for operation in path.values():
+            if operation["security"]:
+                operation["responses"] |= {str(status): _other(status) for status in (401, 403)}
     return document
 
 

@@ -9,9 +9,12 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from holdfast.domain.events import LOCAL_OWNER
+from holdfast.domain.keys import Principal
+from holdfast.operations.keyring import Keyring
 from holdfast.operations.kit import Kit
 from holdfast.operations.wait import EndedEvents
+
+from .doorkeeper import principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,18 +23,24 @@ class ApiParts:
 
     Attributes:
         kit: for the operations.
+        keyring: knows who is asking.
         ended: wakes requests that wait for an event.
         not_ready: reasons why the hub cannot work now; empty when it can.
         version: of Holdfast.
         host: the name or address listened on; requests must be addressed to it or to loopback.
+        allowed_hosts: further names requests may be addressed to.
+        trusted: requests come from inside the process that holds the store; they need no key.
         stopping: set by `stop`.
     """
 
     kit: Kit
+    keyring: Keyring
     ended: EndedEvents
     not_ready: Callable[[], list[str]]
     version: str
     host: str = "127.0.0.1"
+    allowed_hosts: tuple[str, ...] = ()
+    trusted: bool = False
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
@@ -45,23 +54,8 @@ def parts_of(request: Request) -> ApiParts:
     return cast("ApiParts", request.app.state.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who is asking.
-
-    Attributes:
-        owner_id: whose things they see.
-    """
-
-    owner_id: str
+async def _caller(request: Request) -> Principal:
+    return principal(request)  # async, or FastAPI would run it in a thread
 
 
-_LOCAL = Principal(LOCAL_OWNER)
-
-
-async def principal(request: Request) -> Principal:  # noqa: ARG001 - keys come in its headers
-    """Whoever reaches a hub without keys is its local user."""
-    return _LOCAL
-
-
-Caller = Annotated[Principal, Depends(principal)]
+Caller = Annotated[Principal, Depends(_caller)]

@@ -13,15 +13,14 @@ from holdfast.operations.views import View
 from holdfast.pipelines.base import Declaration
 
 from . import schemas
+from .doorkeeper import Door, needs
 from .fields import Strict
 from .openapi import BODY_PROBLEMS, answers, json_request
-from .parts import Caller, parts_of, principal
+from .parts import Caller, parts_of
 from .requests import no_query, read_model
 from .responses import ROOT, json
 
-router = APIRouter(
-    prefix=f"{ROOT}/pipelines", tags=["pipelines"], dependencies=[Depends(principal)]
-)
+router = APIRouter(prefix=f"{ROOT}/pipelines", tags=["pipelines"], route_class=Door)
 
 
 class WholeBody(Strict):
@@ -42,6 +41,7 @@ class WholeVerb(StrEnum):
     "",
     responses=answers({200: (schemas.PipelineList, "All of them, by name.")}, 422),
     dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
 )
 async def list_pipelines(request: Request) -> Response:
     """List the loaded pipelines, and the apps that are left out with the reason."""
@@ -63,6 +63,7 @@ async def list_pipelines(request: Request) -> Response:
     "/{name}",
     responses=answers({200: (schemas.PipelineDetail, "The pipeline.")}, 404, 422),
     dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
 )
 async def get_pipeline(request: Request, name: str) -> Response:
     """Show a pipeline: the schema of its events, its nodes and edges."""
@@ -81,7 +82,7 @@ async def get_pipeline(request: Request, name: str) -> Response:
     "/{name}/{verb}",
     responses=answers({200: (schemas.Done, "What came of it.")}, *BODY_PROBLEMS),
     dependencies=[Depends(no_query)],
-    openapi_extra=json_request(WholeBody, required=False),
+    openapi_extra={**json_request(WholeBody, required=False), **needs("cancel")},
 )
 async def whole(request: Request, caller: Caller, name: str, verb: WholeVerb) -> Response:
     """Cancel, pause or resume a whole pipeline.

@@ -17,12 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from holdfast.domain.payload import encode
 from holdfast.errors import (
     BodyTooLarge,
+    Forbidden,
     HoldfastError,
     HubFault,
     IdempotencyConflict,
     IllegalMove,
     InvalidInput,
     MalformedBody,
+    NotAuthenticated,
     NotFound,
     NotReady,
     StoreError,
@@ -38,6 +40,8 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUS: Mapping[type[HoldfastError], int] = {
     MalformedBody: 400,
+    NotAuthenticated: 401,
+    Forbidden: 403,
     NotFound: 404,
     IdempotencyConflict: 409,
     IllegalMove: 409,
@@ -55,6 +59,11 @@ STATUS: Mapping[type[HoldfastError], int] = {
 RETRY_AFTER_S = 5
 """What a client is asked to wait while the hub cannot work."""
 
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"www-authenticate": 'Bearer realm="holdfast"'},
+    503: {"retry-after": str(RETRY_AFTER_S)},
+}
+
 MAX_SHOWN_CHARS = 80
 """Characters of a refused value that an error repeats."""
 
@@ -65,8 +74,9 @@ def problem(error: HoldfastError) -> Response:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("api.failed", code=error.code, error=str(error))
         error = HubFault("the hub met a fault of its own", hint="its log has the details")
-    headers = {"retry-after": str(RETRY_AFTER_S)} if status == 503 else None
-    return _answer(status, error.code, error.message, error.hint, error.fields, headers)
+    return _answer(
+        status, error.code, error.message, error.hint, error.fields, _HEADERS.get(status)
+    )
 
 
 def _answer(

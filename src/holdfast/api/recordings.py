@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from holdfast.operations.recordings import keep_recordings
 
 from . import schemas
+from .doorkeeper import Door, needs
 from .openapi import answers
 from .parts import Caller, parts_of
 from .requests import media_type, no_query, read_body
@@ -19,7 +20,7 @@ NDJSON = "application/x-ndjson"
 MAX_RECORDINGS_BYTES = 64 * 1024 * 1024
 """Largest body of recordings; a recorder sends about 4 MB at once, or one larger execution."""
 
-router = APIRouter(prefix=f"{ROOT}/recordings", tags=["recordings"])
+router = APIRouter(prefix=f"{ROOT}/recordings", tags=["recordings"], route_class=Door)
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -34,7 +35,7 @@ _BODY: dict[str, Any] = {
 @router.post(
     "",
     responses=answers({200: (schemas.RecordingsKept, "What became of each.")}, 413, 415, 422),
-    openapi_extra=_BODY,
+    openapi_extra={**_BODY, **needs("record")},
     dependencies=[Depends(no_query)],
 )
 async def take(request: Request, caller: Caller) -> Response:

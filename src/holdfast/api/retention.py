@@ -10,13 +10,14 @@ from pydantic import Field
 from holdfast.operations.prune import prune
 
 from . import schemas
+from .doorkeeper import Door, needs
 from .fields import PipelineName, Strict
 from .openapi import answers
 from .parts import Caller, parts_of
 from .requests import no_body, single_values
 from .responses import ROOT, json
 
-router = APIRouter(prefix=f"{ROOT}/executions", tags=["executions"])
+router = APIRouter(prefix=f"{ROOT}/executions", tags=["executions"], route_class=Door)
 
 
 class PruneQuery(Strict):
@@ -30,6 +31,7 @@ class PruneQuery(Strict):
     "/prune",
     responses=answers({200: (schemas.Pruned, "What was deleted.")}, 422),
     dependencies=[Depends(single_values), Depends(no_body)],
+    openapi_extra=needs("prune"),
 )
 async def prune_executions(
     request: Request, caller: Caller, query: Annotated[PruneQuery, Query()]

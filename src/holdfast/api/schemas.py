@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from holdfast.domain.keys import Scope
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -386,3 +387,29 @@ class RecordingsKept(Answer):
     stored: list[str]
     refused: list[RecordingRefused]
     faults: int = Field(description="Entries that could not be understood and were passed over.")
+
+
+class Key(Answer):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    owner: str = Field(description="Whose things it opens.")
+    prefix: str = Field(description="How the key begins, after `hf_`.")
+    scopes: list[Scope]
+    created_at: Time
+    last_used_at: Time | None = Field(description="A few seconds late.")
+    expires_at: Time | None
+    revoked_at: Time | None
+
+
+class CreatedKey(Key):
+    """A new API key."""
+
+    key: str = Field(description="The whole key; it cannot be seen again.")
+
+
+class KeyList(Answer):
+    """All API keys."""
+
+    items: list[Key]

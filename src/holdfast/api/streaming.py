@@ -48,19 +48,19 @@ def frame(execution_id: str, entry: Entry) -> bytes:
 
 
 class EventStream(Response):
-    """Sends entries until they end, the client leaves or the hub stops."""
+    """Sends entries until they end, the client leaves or one of the `ends` is set."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, execution_id: str, entries: AsyncGenerator[Entry], stopping: asyncio.Event
+        self, execution_id: str, entries: AsyncGenerator[Entry], *ends: asyncio.Event
     ) -> None:
         # Caches must not keep it and proxies not collect it.
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._execution_id = execution_id
         self._entries = entries
-        self._stopping = stopping
+        self._ends = ends
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Stream, as ASGI has it."""
@@ -73,7 +73,7 @@ class EventStream(Response):
         )
         leaving: set[asyncio.Task[Any]] = {
             asyncio.create_task(_disconnected(receive)),
-            asyncio.create_task(self._stopping.wait()),
+            *(asyncio.create_task(end.wait()) for end in self._ends),
         }
         try:
             async with aclosing(self._entries):

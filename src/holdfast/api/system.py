@@ -12,6 +12,7 @@ from holdfast.store.queries import CountEvents, Ping
 from holdfast.telemetry import Metrics
 
 from . import schemas
+from .doorkeeper import OPEN, Door, needs
 from .openapi import answers, text_answer
 from .parts import ApiParts, parts_of
 from .requests import no_query
@@ -22,10 +23,14 @@ PING_S = 2.0
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
-router = APIRouter(tags=["system"], dependencies=[Depends(no_query)])
+router = APIRouter(tags=["system"], route_class=Door, dependencies=[Depends(no_query)])
 
 
-@router.get("/", responses=answers({200: (schemas.Welcome, "The way in.")}, 422))
+@router.get(
+    "/",
+    responses=answers({200: (schemas.Welcome, "The way in.")}, 422),
+    openapi_extra=needs("look"),
+)
 async def welcome(request: Request) -> Response:
     """Say who answers, and where to go from here."""
     links = {
@@ -37,7 +42,11 @@ async def welcome(request: Request) -> Response:
     return json({"name": "holdfast", "version": parts_of(request).version, "links": links})
 
 
-@router.get("/healthz", responses=answers({200: (schemas.Health, "It lives.")}, 422))
+@router.get(
+    "/healthz",
+    responses=answers({200: (schemas.Health, "It lives.")}, 422),
+    openapi_extra=OPEN,
+)
 async def healthz(request: Request) -> Response:
     """Answer as long as the process lives."""
     return json({"status": "ok", "version": parts_of(request).version})
@@ -46,6 +55,7 @@ async def healthz(request: Request) -> Response:
 @router.get(
     "/readyz",
     responses=answers({200: (schemas.Readiness, "It can work.")}, 422),
+    openapi_extra=OPEN,
 )
 async def readyz(request: Request) -> Response:
     """Say that the hub can take work and do it; else 503 with the reasons."""
@@ -58,7 +68,11 @@ async def readyz(request: Request) -> Response:
     return json({"ready": True})
 
 
-@router.get("/metrics", responses=text_answer(METRICS, "Prometheus text.", 422))
+@router.get(
+    "/metrics",
+    responses=text_answer(METRICS, "Prometheus text.", 422),
+    openapi_extra=needs("look"),
+)
 async def metrics(request: Request) -> Response:
     """Give out the counters in the Prometheus text format."""
     kit = parts_of(request).kit

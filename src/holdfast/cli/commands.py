@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import db, doctor, events, executions, pipelines, up
+from . import db, doctor, events, executions, keys, pipelines, up
+from .door import key_file
 from .main import VERSION, say_version
 
 app = typer.Typer(
@@ -19,6 +21,7 @@ app.command("up")(up.up)
 app.add_typer(events.app, name="events")
 app.add_typer(executions.app, name="executions")
 app.add_typer(pipelines.app, name="pipelines")
+app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)
 
@@ -31,8 +34,13 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001
         bool, typer.Option(VERSION, help="Say the version and exit.", callback=_version)
     ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key-file", help="File with the API key; wins over HOLDFAST_KEY."),
+    ] = None,
 ) -> None:
     """Runs LLM pipelines and agents and keeps everything they did."""
+    key_file.set(key)

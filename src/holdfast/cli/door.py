@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from holdfast.errors import HubUnreachable
+from holdfast.errors import HubUnreachable, InvalidInput
 
 if TYPE_CHECKING:
     from holdfast.client import Client
+    from holdfast.settings import Settings
 
 R = TypeVar("R")
 
@@ -31,6 +34,9 @@ Url = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON to standard output, and nothing else.")
 ]
+
+key_file: ContextVar[Path | None] = ContextVar("key_file", default=None)
+"""What `--key-file` named, for the command under way."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -58,6 +64,21 @@ def _faster_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def key_at_hand(settings: Settings) -> str | None:
+    """The API key to show: of `--key-file`, else of the settings.
+
+    Raises:
+        InvalidInput: the file cannot be read.
+    """
+    file = key_file.get()
+    if file is None:
+        return settings.key
+    try:
+        return file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"--key-file: {file} cannot be read: {error}") from error
+
+
 @asynccontextmanager
 async def open_client(url: str | None, *, read_only: bool = True) -> AsyncGenerator[Client]:
     """A client of the hub at `url`, of the one the settings name, or of the store itself.
@@ -72,16 +93,16 @@ async def open_client(url: str | None, *, read_only: bool = True) -> AsyncGenera
         StoreLocked: no hub answers, but one holds the store.
     """
     from holdfast.client import Client
-
-    if url is not None:
-        async with Client(url) as client:
-            yield client
-        return
-
     from holdfast.settings import load
 
     settings = load()
-    async with Client(settings.url) as client:
+    key = key_at_hand(settings)
+    if url is not None:
+        async with Client(url, key=key) as client:
+            yield client
+        return
+
+    async with Client(settings.url, key=key) as client:
         try:
             await client.health()
         except HubUnreachable:

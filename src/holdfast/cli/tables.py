@@ -98,6 +98,29 @@ def pipelines_table(views: Sequence[View], width: int) -> Table:
     return fit(drawn, width)
 
 
+def keys_table(views: Sequence[View], width: int) -> Table:
+    """API keys, newest first."""
+    drawn = table("prefix", "owner", "scopes", "state", "used", "name")
+    for view in views:
+        drawn.add_row(
+            view["prefix"],
+            Text(one_line(view["owner"], 40)),
+            " ".join(view["scopes"]),
+            Text(*_state(view)),
+            age(view["last_used_at"]) if view["last_used_at"] else MISSING,
+            Text(one_line(view["name"])),
+        )
+    return fit(drawn, width)
+
+
+def _state(view: View) -> tuple[str, str]:
+    if view["revoked_at"]:
+        return "revoked", "dim"
+    if view["expires_at"] is None:
+        return "good", "green"
+    return f"until {moment(view['expires_at'])}", ""
+
+
 def event_sheet(view: View) -> list[Text]:
     """One event, field by field, its data at the end."""
     status, error = view["status"], view["last_error"]

@@ -18,7 +18,9 @@ EXAMPLE = Path("examples/support_triage/emails.jsonl")
 
 
 def up(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; loopback only.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; others than loopback need API keys.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free.")] = None,
     apps: Annotated[
         str | None, typer.Option(help="Apps to load, separated by commas.", metavar="MODULE,…")
@@ -71,23 +73,25 @@ def greet(parts: Parts, url: str) -> None:
     if not pipelines:
         out.print(Text("  no pipeline is loaded: name apps in HOLDFAST_APPS or --apps", "yellow"))
     names = {one.name for one in pipelines}
-    first = first_command(url, names, needs_url=url != load().url)
+    first = first_command(url, names, needs_url=url != load().url, guarded=parts.keyring.guarded)
     out.print(Text.assemble("Try: ", (first, "bold")), soft_wrap=True)
     out.print(Text("Ctrl-C stops the hub.", "dim"))
 
 
-def first_command(url: str, pipelines: set[str], *, needs_url: bool) -> str:
+def first_command(url: str, pipelines: set[str], *, needs_url: bool, guarded: bool = False) -> str:
     """A command that shows something, for somebody who has just started a hub.
 
     Args:
         url: the hub's.
         pipelines: names of what is loaded.
         needs_url: the settings in another shell would not lead there.
+        guarded: requests need an API key.
     """
     if EXAMPLE.exists() and "support.triage" in pipelines:
         hub = f" --url {url}" if needs_url else ""
         return f"{own_command()} events submit {EXAMPLE} --wait{hub}"
-    return f"curl {url}/api/v1/pipelines"
+    shown = "-H 'Authorization: Bearer hf_…' " if guarded else ""
+    return f"curl {shown}{url}/api/v1/pipelines"
 
 
 def own_command() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time as clock
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from urllib.parse import quote
@@ -13,8 +13,9 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from holdfast.domain.keys import prefix_of
 from holdfast.domain.status import EVENT_ENDS
-from holdfast.errors import HoldfastError, HubUnreachable
+from holdfast.errors import HoldfastError, HubUnreachable, InvalidInput
 
 from .answers import ERRORS, Entry, entries_of
 
@@ -63,10 +64,15 @@ class Client:
 
         Args:
             url: of the hub.
-            key: API key, when the hub wants one.
+            key: API key, when the hub wants one: `hf_…`.
             timeout: seconds an answer may take, not counting what it was asked to wait.
             transport: instead of the network.
+
+        Raises:
+            InvalidInput: the key has not the form of one.
         """
+        if key is not None and prefix_of(key) is None:
+            raise InvalidInput("the API key has not the form hf_…", hint="see: holdfast keys")
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._http = httpx.AsyncClient(
@@ -352,6 +358,38 @@ class Client:
             NotReady: it cannot; the message says why.
         """
         return await self._ask("GET", "/readyz")
+
+    # -- API keys --------------------------------------------------------------------------
+
+    async def create_key(
+        self,
+        name: str,
+        *,
+        owner: str,
+        scopes: Sequence[str],
+        expires_at: datetime | None = None,
+    ) -> View:
+        """Make an API key; the answer's `key` is shown this once.
+
+        Args:
+            name: what it is for.
+            owner: whose things it opens; made with their first key.
+            scopes: of `read`, `write` and `admin`.
+            expires_at: with a time zone; from then on it opens nothing.
+        """
+        body: View = {"name": name, "owner": owner, "scopes": list(scopes)}
+        if expires_at is not None:
+            body["expires_at"] = expires_at
+        headers = {"content-type": "application/json"}
+        return await self._ask("POST", f"{API}/keys", headers=headers, content=orjson.dumps(body))
+
+    async def keys(self) -> View:
+        """The API keys of all owners, newest first: `items`."""
+        return await self._ask("GET", f"{API}/keys")
+
+    async def revoke_key(self, key_id: str) -> View:
+        """Take an API key back, by its id or prefix."""
+        return await self._ask("DELETE", f"{API}/keys/{quote(key_id, safe='')}")
 
     # --------------------------------------------------------------------------------------
 

@@ -41,6 +41,6 @@ async def connect(
     if not read_only:
         await asyncio.to_thread(migrations.upgrade, settings.store_url)
     async with run_hub(settings, in_process=True, read_only=read_only) as parts:
-        transport = InProcessTransport(make_api(parts))
-        async with Client(settings.url, transport=transport) as client:
+        transport = InProcessTransport(make_api(parts, trusted=True))
+        async with Client(settings.url, key=settings.key, transport=transport) as client:
             yield client

@@ -143,6 +143,18 @@ class SyncClient:
         """See `Client.pipeline`."""
         return self._call(self._client.pipeline, name)
 
+    def create_key(self, name: str, **options: Any) -> View:
+        """See `Client.create_key`."""
+        return self._call(self._client.create_key, name, **options)
+
+    def keys(self) -> View:
+        """See `Client.keys`."""
+        return self._call(self._client.keys)
+
+    def revoke_key(self, key_id: str) -> View:
+        """See `Client.revoke_key`."""
+        return self._call(self._client.revoke_key, key_id)
+
     def health(self) -> View:
         """See `Client.health`."""
         return self._call(self._client.health)

@@ -25,6 +25,8 @@ def test_the_first_command_is_the_example_where_it_is_there(monkeypatch, tmp_pat
     assert told.startswith("holdfast events submit examples/support_triage/emails.jsonl --wait")
     assert told.endswith(f" --url {URL}") is needs_url
     assert first_command(URL, {"other"}, needs_url=False) == f"curl {URL}/api/v1/pipelines"
+    guarded = first_command(URL, set(), needs_url=False, guarded=True)
+    assert guarded == f"curl -H 'Authorization: Bearer hf_…' {URL}/api/v1/pipelines"
 
 
 def test_a_command_that_is_not_on_the_path_is_told_with_its_own(monkeypatch, tmp_path):
@@ -43,7 +45,10 @@ def test_a_broken_app_is_named_with_its_reason(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOLDFAST_PORT", "8001")
     failure = AppFailure(app="mine", error=AppError("app mine: no\x1b", hint="look"))
-    parts = SimpleNamespace(kit=SimpleNamespace(registry=Registry([], [failure])))
+    parts = SimpleNamespace(
+        kit=SimpleNamespace(registry=Registry([], [failure])),
+        keyring=SimpleNamespace(guarded=False),
+    )
 
     greet(parts, URL)
 

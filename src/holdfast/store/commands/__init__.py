@@ -5,6 +5,7 @@ from __future__ import annotations
 from .checkpoints import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
 from .going_on import Answer, AskPause, Migrate, Resumed, Unpause, Wake, Woken
 from .intake import Cancel, Cancelled, Submit, Submitted
+from .keys import CreateKey, RevokeKey, TouchKeys
 from .leases import Claim, Extended, ExtendLeases, GivenBack, Reap, TakeBack
 from .pauses import PausePipeline, UnpausePipeline
 from .prune import Prune
@@ -17,6 +18,7 @@ __all__ = [
     "Cancelled",
     "Claim",
     "CopyThread",
+    "CreateKey",
     "DropRuns",
     "ExtendLeases",
     "Extended",
@@ -30,10 +32,12 @@ __all__ = [
     "PruneThreads",
     "Reap",
     "Resumed",
+    "RevokeKey",
     "SaveCheckpoints",
     "Submit",
     "Submitted",
     "TakeBack",
+    "TouchKeys",
     "Unpause",
     "UnpausePipeline",
     "Wake",

@@ -10,10 +10,12 @@ from .checkpoints import Checkpoints
 from .events import CountEvents, CountQueued, EventById, ListEvents
 from .executions import ExecutionById, ExecutionsOf, ListExecutions, RecordOf, StoredRecord
 from .hub import Lease, LeasesOf, Ping
+from .keys import AllKeys
 from .prune import CountOld
 from .waits import GivenWait, PausedPipelines, WaitsOf
 
 __all__ = [
+    "AllKeys",
     "Checkpoints",
     "CountEvents",
     "CountOld",

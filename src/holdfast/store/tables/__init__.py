@@ -12,9 +12,11 @@ from .base import metadata
 from .checkpoints import checkpoint_blobs, checkpoint_writes, checkpoints, pauses, waits
 from .events import events
 from .executions import attempts, executions, steps
+from .keys import api_keys, users
 from .payloads import blobs, payloads
 
 __all__ = [
+    "api_keys",
     "attempts",
     "blobs",
     "checkpoint_blobs",
@@ -26,5 +28,6 @@ __all__ = [
     "pauses",
     "payloads",
     "steps",
+    "users",
     "waits",
 ]
