@@ -126,9 +126,6 @@ def title(view: View) -> str:
     return f"{one_line(view['name'])} {'v' if version[:1].isdigit() else ''}{version}"
 
 
-# -- the tree ------------------------------------------------------------------------------
-
-
 def _tree(steps: Sequence[View]) -> Iterator[Row | Note]:
     known = {step["step"] for step in steps}
     children: dict[int | None, list[View]] = {}
@@ -224,9 +221,6 @@ def error_line(error: View) -> str:
     return f"{kind}: {text}{hint}" if kind else text + hint
 
 
-# -- what follows the tree -----------------------------------------------------------------
-
-
 def _error_text(view: View) -> str:
     status = view["status"].replace("_", " ")
     for step in reversed(view["steps"]):
@@ -287,9 +281,6 @@ def is_scripted(view: View) -> bool:
 def _origin(view: View) -> Text:
     again = f"  delivery {view['delivery']}" if view["delivery"] > 1 else ""
     return Text(f"execution {view['id']}  event {view['event_id']}{again}", "dim")
-
-
-# -- laying out ----------------------------------------------------------------------------
 
 
 def _laid_out(rows: Sequence[Row | Note], width: int) -> list[Text]:

@@ -94,8 +94,6 @@ class Client:
         """Close all connections."""
         await self._http.aclose()
 
-    # -- events ----------------------------------------------------------------------------
-
     async def submit(
         self,
         type: str,  # noqa: A002 - CloudEvents' name
@@ -191,8 +189,6 @@ class Client:
     async def cancel_event(self, event_id: str) -> View:
         """Cancel an unfinished event; a running step is told to stop."""
         return await self._ask("POST", f"{API}/events/{quote(event_id, safe='')}/cancel")
-
-    # -- executions ------------------------------------------------------------------------
 
     async def execution(self, execution_id: str) -> View:
         """An execution whole: every step with its attempts, prompts, answers and cost."""
@@ -337,8 +333,6 @@ class Client:
             await asyncio.sleep(RECONNECT_S[tries])
             tries += 1
 
-    # -- the rest --------------------------------------------------------------------------
-
     async def pipelines(self) -> View:
         """The loaded pipelines (`items`), and the apps that are left out (`failures`)."""
         return await self._ask("GET", f"{API}/pipelines")
@@ -358,8 +352,6 @@ class Client:
             NotReady: it cannot; the message says why.
         """
         return await self._ask("GET", "/readyz")
-
-    # -- API keys --------------------------------------------------------------------------
 
     async def create_key(
         self,
@@ -390,8 +382,6 @@ class Client:
     async def revoke_key(self, key_id: str) -> View:
         """Take an API key back, by its id or prefix."""
         return await self._ask("DELETE", f"{API}/keys/{quote(key_id, safe='')}")
-
-    # --------------------------------------------------------------------------------------
 
     async def _pages(self, path: str, filters: View) -> AsyncGenerator[View]:
         page = await self._ask("GET", path, params=_given(filters))

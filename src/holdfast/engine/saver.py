@@ -63,8 +63,6 @@ class PortSaver(BaseCheckpointSaver[str]):
         number = 0 if current is None else int(current.split(".")[0], 16)
         return f"{number + 1:08x}.{secrets.token_hex(6)}"
 
-    # -- for the loop ------------------------------------------------------------------------
-
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `BaseCheckpointSaver`."""
         thread_id, ns, checkpoint_id = _place(config)
@@ -132,8 +130,6 @@ class PortSaver(BaseCheckpointSaver[str]):
             execution_id=self._execution_id, thread_ids=list(thread_ids), keep=keep
         )
 
-    # -- for threads: sync graphs called by sync nodes ----------------------------------------
-
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `BaseCheckpointSaver`."""
         return self._wait(self.aget_tuple(config))
@@ -185,8 +181,6 @@ class PortSaver(BaseCheckpointSaver[str]):
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """See `BaseCheckpointSaver`."""
         self._wait(self.aprune(thread_ids, strategy=strategy))
-
-    # ----------------------------------------------------------------------------------------
 
     def _wait(self, asked: Coroutine[Any, Any, T]) -> T:
         try:

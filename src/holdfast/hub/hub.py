@@ -106,8 +106,6 @@ class Hub:
         await self._keeper.close()
         await self._endings.drain()
 
-    # -- Employer --------------------------------------------------------------------------
-
     def on_ready(self, worker: Worker) -> None:
         """See `Employer`."""
         self._was_ready.add(worker)
@@ -170,8 +168,6 @@ class Hub:
             traceparent=running.start.claimed.traceparent,
         )
         return submitted.id
-
-    # --------------------------------------------------------------------------------------
 
     def _crash(self, execution_id: str, reason: str, *, counts: bool) -> None:
         error = {"code": RUNNER_LOST, "message": reason}

@@ -136,8 +136,6 @@ class Running:
         self._close_open(StepStatus.FAILED, at, described)
         self.finished = Finished(status=status, at=at, error=described)
 
-    # -- what a reader or the store wants to know ------------------------------------------
-
     def execution(self) -> Execution:
         """The execution as it stands."""
         claimed, end, halt = self.start.claimed, self.finished, self.halt
@@ -253,8 +251,6 @@ class Running:
             ],
             stops=self._stops,
         )
-
-    # -- changes ---------------------------------------------------------------------------
 
     def _place(self, first: int, entries: list[Entry]) -> None:
         """Put entries where they belong: one that was lost before them leaves a mark."""

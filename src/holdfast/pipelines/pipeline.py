@@ -81,8 +81,6 @@ class Pipeline(Halting):
         self._output = output
         self._module = calling_module()
 
-    # -- declaring -------------------------------------------------------------------------
-
     @overload
     def node(self, target: type[Any], /) -> FunctionNode[Any]: ...
     @overload
@@ -352,8 +350,6 @@ class Pipeline(Halting):
             )
         )
 
-    # -- the contract ----------------------------------------------------------------------
-
     def check(self) -> None:
         """Seal the pipeline: prove its wiring and its prompts, and compile it.
 
@@ -443,8 +439,6 @@ class Pipeline(Halting):
         objects = [self._event, *(item for node in nodes for item in node.sources())]
         wiring = orjson.dumps(self.describe()).decode()
         return fingerprint(self._module, objects, wiring, *prompts, *included)
-
-    # -- helpers ---------------------------------------------------------------------------
 
     def _function(
         self, name: str, fn: Any, version: str | None, policy: PolicyOptions

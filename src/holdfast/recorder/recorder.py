@@ -99,8 +99,6 @@ class Recorder:
         self._runs: dict[str, RecordedExecution] = {}
         self._lock = threading.Lock()
 
-    # -- blocks ----------------------------------------------------------------------------
-
     def execution(
         self,
         name: str,
@@ -167,8 +165,6 @@ class Recorder:
     def callbacks(self) -> list[BaseCallbackHandler]:
         """`handler` as the list that a LangChain configuration has."""
         return [self.handler()]
-
-    # -- calls, for those who cannot nest ----------------------------------------------------
 
     def initialize(
         self,
@@ -287,8 +283,6 @@ class Recorder:
             del self._runs[execution_id]
             run.finish(output=output, error=error, status=status)
 
-    # -- delivery ----------------------------------------------------------------------------
-
     def flush(self, timeout: float = FLUSH_S) -> bool:
         """Deliver what has ended, for at most `timeout` seconds.
 
@@ -313,8 +307,6 @@ class Recorder:
             spool.close()
         except Exception as fault:  # noqa: BLE001 - never raise into the host's code
             self._fault("close", fault)
-
-    # ----------------------------------------------------------------------------------------
 
     def _begin(self, name: str, given: Any, traceparent: str | None) -> RecordedExecution:
         data = encode(given)

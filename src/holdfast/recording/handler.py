@@ -54,8 +54,6 @@ class RecordingHandler(BaseCallbackHandler):
         """The step a run belongs to."""
         return self._steps.get(run_id) if run_id is not None else None
 
-    # -- chains: graphs, nodes, runnables --------------------------------------------------
-
     def on_chain_start(
         self,
         serialized: dict[str, Any] | None,  # noqa: ARG002
@@ -111,8 +109,6 @@ class RecordingHandler(BaseCallbackHandler):
                 self.collector.halt_step(step)
             self._hidden.discard(run_id)
         return True
-
-    # -- models ----------------------------------------------------------------------------
 
     def on_chat_model_start(
         self,
@@ -249,8 +245,6 @@ class RecordingHandler(BaseCallbackHandler):
             self._steps.pop(run_id, None)
             return
         self._end(run_id, output=output, error=error)
-
-    # -- tools and retrievers --------------------------------------------------------------
 
     def on_tool_start(
         self,

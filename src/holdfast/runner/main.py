@@ -68,8 +68,6 @@ class Runner:
         sys.stderr.flush()
         os._exit(0)
 
-    # -- what the engine tells (RecordSink) --------------------------------------------------
-
     def change(self, execution_id: str, raw: bytes) -> None:
         """Send a change; from any thread. Waits only for a hub that is far behind."""
         self._flush_tokens(execution_id)
@@ -105,8 +103,6 @@ class Runner:
 
     def _ask(self, kind: Kind, body: bytes) -> None:
         self._wire.send(kind, body)
-
-    # -- what the hub says ---------------------------------------------------------------------
 
     def _on_message(self, kind: Kind, body: bytes) -> None:
         match kind:
