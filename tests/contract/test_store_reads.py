@@ -39,7 +39,7 @@ def tamper(store_url: str, sql: str) -> None:
         connection.execute(text(sql))
 
 
-ACROSS_OWNERS = {"PausedPipelines", "CountEvents", "CountQueued", "LeasesOf", "Ping"}
+ACROSS_OWNERS = {"AllKeys", "PausedPipelines", "CountEvents", "CountQueued", "LeasesOf", "Ping"}
 """Questions of the hub itself."""
 
 
