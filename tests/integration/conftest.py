@@ -50,7 +50,7 @@ class HubForTests:
         return await read.execution(self.kit, execution_id, LOCAL_OWNER)
 
     async def executions(self, event_id: str) -> list[read.Execution]:
-        return await read.executions_of(self.kit, event_id, LOCAL_OWNER)
+        return (await read.event_whole(self.kit, event_id, LOCAL_OWNER)).executions
 
 
 async def until(path: Path) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
-from holdfast.domain.events import Event
 from holdfast.domain.ids import is_id, new_id
 from holdfast.domain.status import EVENT_ENDS, EventStatus
 from holdfast.errors import NotFound
@@ -73,14 +71,15 @@ async def submit_event(request: Request) -> Response:
     intake = await read_event(request)
     if query.wait is None:
         submitted = await submit(parts.kit, owner_id=caller.owner_id, **intake)
-        event = None
+        whole = None
         if submitted.status in EVENT_ENDS:
-            event = await read.event(parts.kit, submitted.id, caller.owner_id)
+            whole = await read.event_whole(parts.kit, submitted.id, caller.owner_id)
     else:
-        submitted, event = await _submit_and_wait(parts, caller.owner_id, intake, query.wait)
+        submitted, whole = await _submit_and_wait(parts, caller.owner_id, intake, query.wait)
     headers = {"location": event_path(submitted.id)}
-    if event is not None and event.status in EVENT_ENDS:
-        body = await _whole(parts, event)
+    event = None if whole is None else whole.event
+    if whole is not None and whole.event.status in EVENT_ENDS:
+        body = _detail(whole)
         body["created"] = submitted.created
         return json(body, 200, headers)
     accepted = {
@@ -134,10 +133,8 @@ async def get_event(
     parts = parts_of(request)
     _check(event_id)
     if query.wait:
-        event = await event_at_rest(parts.kit, parts.ended, event_id, caller.owner_id, query.wait)
-    else:
-        event = await read.event(parts.kit, event_id, caller.owner_id)
-    return json(await _whole(parts, event))
+        await event_at_rest(parts.kit, parts.ended, event_id, caller.owner_id, query.wait)
+    return json(_detail(await read.event_whole(parts.kit, event_id, caller.owner_id)))
 
 
 @router.post(
@@ -166,38 +163,33 @@ async def cancel(request: Request, caller: Caller, event_id: IdInPath) -> Respon
 
 async def _submit_and_wait(
     parts: ApiParts, owner_id: str, intake: Intake, seconds: float
-) -> tuple[Submitted, Event]:
+) -> tuple[Submitted, read.EventWithRuns]:
     event_id = new_id()
     with parts.ended.expect(event_id) as rested:  # before it exists, so that nothing is missed
         submitted = await submit(parts.kit, owner_id=owner_id, event_id=event_id, **intake)
         if submitted.created:
             await ended_within(rested, seconds)
-            return submitted, await read.event(parts.kit, event_id, owner_id)
-    event = await event_at_rest(parts.kit, parts.ended, submitted.id, owner_id, seconds)
-    return submitted, event
+            return submitted, await read.event_whole(parts.kit, event_id, owner_id)
+    await event_at_rest(parts.kit, parts.ended, submitted.id, owner_id, seconds)
+    return submitted, await read.event_whole(parts.kit, submitted.id, owner_id)
 
 
-async def _whole(parts: ApiParts, event: Event) -> View:
+def _detail(whole: read.EventWithRuns) -> View:
     """An event with its executions, and the result of the newest once it rests."""
-    executions, result = await asyncio.gather(
-        read.executions_of(parts.kit, event.id, event.owner_id), _result(parts, event)
-    )
-    body = event_body(event)
-    body["executions"] = [execution_body(one) for one in executions]
-    body["result"] = result
+    body = event_body(whole.event)
+    body["executions"] = [execution_body(one) for one in whole.executions]
+    body["result"] = None if whole.last is None else _result(whole.last)
     return body
 
 
-async def _result(parts: ApiParts, event: Event) -> View | None:
-    if event.execution_id is None or event.status not in EVENT_ENDS:
-        return None
-    whole = await read.execution(parts.kit, event.execution_id, event.owner_id)
+def _result(last: read.Whole) -> View:
+    run = last.execution
     return {
-        "execution_id": event.execution_id,
-        "status": whole.execution.status.value,
-        "output": whole.payload.get(whole.execution.output),
-        "error": whole.execution.error,
-        "links": execution_links(event.execution_id, event.id),
+        "execution_id": run.id,
+        "status": run.status.value,
+        "output": last.payload.get(run.output),
+        "error": run.error,
+        "links": execution_links(run.id, run.event_id),
     }
 
 

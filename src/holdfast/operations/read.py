@@ -10,8 +10,8 @@ from holdfast.domain.payload import Payload
 from holdfast.journal import Running
 from holdfast.store.queries import (
     EventById,
+    EventWhole,
     ExecutionById,
-    ExecutionsOf,
     ListEvents,
     ListExecutions,
     RecordOf,
@@ -31,6 +31,15 @@ class Whole:
     payload: Payload
 
 
+@dataclass(frozen=True, slots=True)
+class EventWithRuns:
+    """An event, all its executions, and the newest one whole once the event rests."""
+
+    event: Event
+    executions: list[Execution]
+    last: Whole | None
+
+
 async def event(kit: Kit, event_id: str, owner_id: str) -> Event:
     """One event with its data.
 
@@ -38,6 +47,16 @@ async def event(kit: Kit, event_id: str, owner_id: str) -> Event:
         NotFound: no such event of that owner.
     """
     return await kit.store.read(EventById(event_id, owner_id))
+
+
+async def event_whole(kit: Kit, event_id: str, owner_id: str) -> EventWithRuns:
+    """An event with its executions and, once it rests, what came of it.
+
+    Raises:
+        NotFound: no such event of that owner.
+    """
+    event, runs, record = await kit.store.read(EventWhole(event_id, owner_id))
+    return EventWithRuns(event, _live(kit, runs), None if record is None else _whole(record))
 
 
 async def events(kit: Kit, wanted: ListEvents) -> list[Event]:
@@ -48,11 +67,6 @@ async def events(kit: Kit, wanted: ListEvents) -> list[Event]:
 async def executions(kit: Kit, wanted: ListExecutions) -> list[Execution]:
     """A page of an owner's executions, newest first; running ones as they stand this moment."""
     return _live(kit, await kit.store.read(wanted))
-
-
-async def executions_of(kit: Kit, event_id: str, owner_id: str) -> list[Execution]:
-    """All executions of an event, oldest first."""
-    return _live(kit, await kit.store.read(ExecutionsOf(event_id, owner_id)))
 
 
 async def summary(kit: Kit, execution_id: str, owner_id: str) -> Execution:
@@ -76,8 +90,7 @@ async def execution(kit: Kit, execution_id: str, owner_id: str) -> Whole:
     running = kit.journal.get(execution_id)
     if running is not None and running.owner_id == owner_id:
         return live(running, await earlier(kit, running))
-    record = await kit.store.read(RecordOf(execution_id, owner_id))
-    return Whole(record.execution, record.steps, record.attempts, record.payload())
+    return _whole(await kit.store.read(RecordOf(execution_id, owner_id)))
 
 
 async def earlier(kit: Kit, running: Running) -> StoredRecord | None:
@@ -104,6 +117,10 @@ def live(running: Running, before: StoredRecord | None) -> Whole:
         tuple(attempts[key] for key in sorted(attempts)),
         payload,
     )
+
+
+def _whole(record: StoredRecord) -> Whole:
+    return Whole(record.execution, record.steps, record.attempts, record.payload())
 
 
 def _live(kit: Kit, found: list[Execution]) -> list[Execution]:

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from .checkpoints import Checkpoints
 from .events import CountEvents, CountQueued, EventById, ListEvents
-from .executions import ExecutionById, ExecutionsOf, ListExecutions, RecordOf, StoredRecord
+from .executions import (
+    EventWhole,
+    ExecutionById,
+    ExecutionsOf,
+    ListExecutions,
+    RecordOf,
+    StoredRecord,
+)
 from .hub import Lease, LeasesOf, Ping
 from .keys import AllKeys
 from .prune import CountOld
@@ -21,6 +28,7 @@ __all__ = [
     "CountOld",
     "CountQueued",
     "EventById",
+    "EventWhole",
     "ExecutionById",
     "ExecutionsOf",
     "GivenWait",

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 from sqlalchemy import bindparam, select
 
+from holdfast.domain.events import Event
 from holdfast.domain.executions import Attempt, Execution, Step
 from holdfast.domain.payload import Payload
-from holdfast.domain.status import ExecutionStatus
+from holdfast.domain.status import EVENT_ENDS, ExecutionStatus
 from holdfast.errors import NotFound
 from holdfast.store.base import Query, Reads
 from holdfast.store.frames import from_json
@@ -19,6 +20,7 @@ from holdfast.store.rows import ATTEMPT, EXECUTION_NAMES, STEP, execution_item
 from holdfast.store.statements import Statement, fill, pieces, sized, slots
 from holdfast.store.tables import attempts, blobs, events, executions, payloads, steps
 
+from .events import EventById
 from .pages import check_limit, columns, in_use, page
 
 _BY_ID = Statement(
@@ -196,3 +198,25 @@ class RecordOf(Query[StoredRecord]):
                 _texts(sized(piece)), {"owner_id": self.owner_id, **fill("hash", piece)}
             )
         }
+
+
+@dataclass(frozen=True, slots=True)
+class EventWhole(Query[tuple[Event, list[Execution], StoredRecord | None]]):
+    """An event, its executions and, once it rests, the newest one's record: in one question.
+
+    Raises:
+        NotFound: no such event, or another owner's.
+    """
+
+    snapshot: ClassVar[bool] = True
+    event_id: str
+    owner_id: str
+
+    def run(self, db: Reads) -> tuple[Event, list[Execution], StoredRecord | None]:
+        """Ask one after the other over one connection."""
+        event = EventById(self.event_id, self.owner_id).run(db)
+        runs = ExecutionsOf(self.event_id, self.owner_id).run(db)
+        record = None
+        if event.execution_id is not None and event.status in EVENT_ENDS:
+            record = RecordOf(event.execution_id, self.owner_id).run(db)
+        return event, runs, record
