@@ -14,6 +14,7 @@ import waiting_app
 
 from holdfast.domain.events import LOCAL_OWNER
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
+from holdfast.errors import NotFound
 from holdfast.hub.hub import Hub
 from holdfast.hub.local_worker import LocalWorker
 from holdfast.operations import read
@@ -80,7 +81,8 @@ async def check(hub: HubForTests, event_id: str, folder: Path, killed: dict[str,
         attempt.tokens_output or 0 for whole in wholes for attempt in whole.attempts
     )
     assert sum(len(whole.attempts) for whole in wholes) == waiting_app.STEPS
-    assert await read.executions_of(hub.kit, event_id, "eve") == []
+    with pytest.raises(NotFound):
+        await read.event_whole(hub.kit, event_id, "eve")
 
 
 class Mortal:

@@ -225,7 +225,7 @@ class HubForTests:
         return await read.event(self.kit, event_id, LOCAL_OWNER)
 
     async def executions(self, event_id: str) -> list[Execution]:
-        return await read.executions_of(self.kit, event_id, LOCAL_OWNER)
+        return (await read.event_whole(self.kit, event_id, LOCAL_OWNER)).executions
 
     async def ended(self, event_id: str) -> Event:
         with self.ended_events.expect(event_id) as future:
