@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 HOLDFAST = str(Path(sys.executable).with_name("holdfast"))
@@ -62,10 +64,18 @@ class Shell:
         ) as process:
             try:
                 assert any(line.startswith("Ctrl-C") for line in process.stderr)
+                self.until_ready()
                 yield
             finally:
                 process.send_signal(signal.SIGINT)
                 process.communicate(timeout=TIMEOUT_S)
+
+    def until_ready(self):
+        """Answering is not ready: the runners take a moment longer."""
+        give_up = time.monotonic() + TIMEOUT_S
+        while httpx.get(f"http://127.0.0.1:{self.env['HOLDFAST_PORT']}/readyz").is_error:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
 
 
 @pytest.fixture
