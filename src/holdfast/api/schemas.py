@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from holdfast.domain.events import Origin
 from holdfast.domain.keys import Scope
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
 
@@ -114,6 +115,8 @@ class Event(Answer):
     crashes: int
     cancel_requested: bool
     execution_id: str | None
+    parent_id: str | None = Field(description="Execution that its executions come from.")
+    origin: Origin | None = Field(description="Why it has a parent.")
     received_at: Time
     finished_at: Time | None
     last_error: dict[str, Any] | None
@@ -155,7 +158,8 @@ class Execution(Answer):
     version: str
     code_version: str
     delivery: int
-    parent_id: str | None
+    parent_id: str | None = Field(description="Execution that it comes from.")
+    origin: Origin | None = Field(description="Why it has a parent.")
     trace_id: str | None
     status: ExecutionStatus
     error: dict[str, Any] | None

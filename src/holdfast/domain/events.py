@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from .halts import Halt
 from .status import EventStatus
@@ -20,6 +20,10 @@ MAX_DEPTH = 100
 
 ANSWERS = "wait"
 """Kind of target of an event that runs nothing and only answers those who wait for it."""
+
+
+Origin = Literal["child", "replay"]
+"""Why an execution has a parent: that one waits for what comes of it, or is run once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,9 @@ class NewEvent:
     priority: int  # higher runs first
     traceparent: str | None  # W3C trace context
     occurred_at: int | None  # CloudEvents `time`, microseconds
+    parent_id: str | None = None  # execution that its executions come from
+    origin: Origin | None = None  # … and why; None where there is no parent
+    replay: str | None = None  # JSON: how a replay is to run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,9 @@ class Event:
     pause_requested_at: int | None = None
     pinned: str | None = None  # graph version of its checkpoints; no other may go on from them
     halt: dict[str, Any] | None = None  # where its halted execution goes on, see `domain.halts`
+    parent_id: str | None = None  # execution that its executions come from
+    origin: Origin | None = None  # … and why; None where there is no parent
+    replay: dict[str, Any] | None = None  # how a replay is to run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +103,6 @@ class Claimed:
     goes_on: bool = False  # there are checkpoints to go on from
     halt: Halt | None = None  # where the same execution goes on
     answers: dict[str, Any] = field(default_factory=dict[str, Any])  # by id of the wait
+    parent_id: str | None = None  # execution that this one comes from
+    origin: Origin | None = None  # … and why; None where there is no parent
+    replay: str | None = None  # JSON: how a replay is to run

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from .checkpoints import Saved
-from .events import NewEvent
+from .events import NewEvent, Origin
 from .halts import Halt, Totals, Wait
 from .status import ExecutionStatus, StepStatus
 
@@ -35,7 +35,7 @@ class Execution:
     graph_version: str
     code_version: str
     delivery: int
-    parent_id: str | None  # fork or replay of
+    parent_id: str | None  # execution that it comes from
     session_id: str | None
     trace_id: str | None
     status: ExecutionStatus
@@ -53,6 +53,7 @@ class Execution:
     flags: dict[str, Any]  # suspicious, usage_unknown, …: what a reader should know at a glance
     seq: int  # number of the last journalled change
     stops: list[dict[str, Any]] | None = None  # when it waited or was paused, see `domain.halts`
+    origin: Origin | None = None  # why it has a parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

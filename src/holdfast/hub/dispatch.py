@@ -228,6 +228,8 @@ class Dispatcher:
                     delivery=event.deliveries,
                     crashes=event.crashes,
                     started_at=now_us(),
+                    parent_id=event.parent_id,
+                    origin=event.origin,
                 )
             )
             self._give_back(lease.execution_id)

@@ -155,7 +155,7 @@ class Running:
             graph_version=self.start.graph_version,
             code_version=halt.code_version if halt else self.start.code_version,
             delivery=claimed.delivery,
-            parent_id=None,
+            parent_id=claimed.parent_id,
             session_id=None,
             trace_id=_trace_id(claimed.traceparent),
             status=ExecutionStatus(end.status) if end else ExecutionStatus.RUNNING,
@@ -173,6 +173,7 @@ class Running:
             flags=self._flags(),
             seq=self.seq,
             stops=self._stops or None,
+            origin=claimed.origin,
         )
 
     def steps(self) -> tuple[Step, ...]:

@@ -206,6 +206,9 @@ def _row(event: NewEvent, now: int) -> tuple[object, ...]:
         None,  # pause_requested_at
         None,  # pinned
         None,  # halt
+        event.parent_id,
+        event.origin,
+        event.replay,
     )
 
 

@@ -24,7 +24,15 @@ from holdfast.store.tables.base import word
 from .halting import Halts, set_aside, waits_of
 from .held import COLUMNS, NAMES, HeldEvent, held, hold, lock, save
 
-CLAIMED_COLUMNS = (events.c.target, events.c.target_kind, events.c.data, events.c.traceparent)
+CLAIMED_COLUMNS = (
+    events.c.target,
+    events.c.target_kind,
+    events.c.data,
+    events.c.traceparent,
+    events.c.parent_id,
+    events.c.origin,
+    events.c.replay,
+)
 
 
 @cache
@@ -93,7 +101,7 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
     claimed: list[Claimed] = []
     runs: list[list[Any]] = []
     resumed: list[dict[str, Any]] = []
-    for event, (target, target_kind, data, traceparent) in found:
+    for event, (target, target_kind, data, traceparent, parent_id, origin, replay) in found:
         taken.append(event)
         version = command.versions[target][0]
         if event.pinned not in (None, version):
@@ -127,6 +135,9 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
                 for wait in answers.get(event.id, ())
                 if wait.answer is not None
             },
+            parent_id=parent_id,
+            origin=origin,
+            replay=replay,
         )
         claimed.append(claim)
         if goes_on:
@@ -174,7 +185,7 @@ def _begun(claim: Claimed, versions: tuple[str, str]) -> Execution:
         graph_version=graph_version,
         code_version=code_version,
         delivery=claim.delivery,
-        parent_id=None,
+        parent_id=claim.parent_id,
         session_id=None,
         trace_id=_trace_id(claim.traceparent),
         status=ExecutionStatus.RUNNING,
@@ -191,6 +202,7 @@ def _begun(claim: Claimed, versions: tuple[str, str]) -> Execution:
         totals=Totals(),
         flags={},
         seq=0,
+        origin=claim.origin,
     )
 
 

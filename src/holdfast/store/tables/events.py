@@ -39,6 +39,9 @@ events = Table(
     Column("pause_requested_at", BigInteger),
     Column("pinned", Text),  # graph version of its checkpoints; no other may go on from them
     Column("halt", Text),  # JSON: where the halted execution goes on
+    id_column("parent_id", nullable=True),
+    Column("origin", Text),
+    Column("replay", Text),  # JSON: how a replay is to run
     one_of("status", EventStatus),
 )
 

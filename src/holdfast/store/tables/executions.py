@@ -36,6 +36,7 @@ executions = Table(
     Column("flags", Text, nullable=False),  # JSON
     Column("seq", Integer, nullable=False),
     Column("stops", Text),  # JSON: when it waited or was paused
+    Column("origin", Text),
     Column("tokens_input", BigInteger, nullable=False),
     Column("tokens_output", BigInteger, nullable=False),
     Column("tokens_cached", BigInteger, nullable=False),
@@ -50,6 +51,12 @@ Index(None, executions.c.owner_id, executions.c.id)
 Index(None, executions.c.owner_id, executions.c.name, executions.c.id)
 Index(None, executions.c.owner_id, executions.c.status, executions.c.id)
 Index(None, executions.c.event_id)
+Index(
+    "ix_executions_parent",
+    executions.c.parent_id,
+    sqlite_where=executions.c.parent_id.is_not(None),
+    postgresql_where=executions.c.parent_id.is_not(None),
+)
 
 # SQLite keeps rows of these two inside their primary key: half the trees to write, and a record's
 # rows lie together.
