@@ -9,7 +9,7 @@ PORT ?= 8001
 export HOLDFAST_APPS ?= examples.support_triage.app
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench migrate makemigrations pins clean
+.PHONY: help run test check fmt bench chaos migrate makemigrations pins clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,9 @@ check: $(VENV)/.dev ## format, lint, types, borders between rooms
 fmt: $(VENV)/.dev ## format and mend what can be mended
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+
+chaos: $(VENV)/.dev ## kill processes at every commit boundary and in a storm, and check the promises
+	@env -u HOLDFAST_APPS $(BIN)/python -m chaos
 
 bench: $(VENV)/.dev ## measure: ratios within one run
 	@env -u HOLDFAST_APPS $(BIN)/python -m bench
