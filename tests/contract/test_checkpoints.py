@@ -63,3 +63,12 @@ async def test_without_the_lease_nothing_is_written(
             {},
         )
     assert await saver.aget_tuple(config) is None
+
+
+async def test_langgraph_has_nothing_to_warn_of(
+    store: Store, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It offers its own list of types at each compile; the pipeline's is the one that counts."""
+    saver = await saver_over(store, make)
+    assert saver.with_allowlist([("json", "JSONEncoder")]) is saver
+    assert caplog.records == []

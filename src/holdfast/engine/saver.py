@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -62,6 +62,10 @@ class PortSaver(BaseCheckpointSaver[str]):
         """A version nobody else makes: two branches of one thread must not share values."""
         number = 0 if current is None else int(current.split(".")[0], 16)
         return f"{number + 1:08x}.{secrets.token_hex(6)}"
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> PortSaver:  # noqa: ARG002
+        """Itself: what may be kept is said by the pipeline, in `keeps=`."""
+        return self
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `BaseCheckpointSaver`."""
