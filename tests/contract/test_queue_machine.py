@@ -311,7 +311,7 @@ def test_no_order_of_things_breaks_a_promise(reopen: Callable[[], Store], store_
             run_state_machine_as_test(
                 lambda: Queue(store, store_url, runner.run),
                 settings=settings(
-                    max_examples=30,
+                    max_examples=60,
                     stateful_step_count=40,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),
