@@ -24,8 +24,8 @@ class Job(BaseModel):
 pipeline = Pipeline("mortal.durable", version="1", event=Job, durable=True)
 
 
-def act(name: str) -> Any:
-    """A node that leaves a line for each time it runs: its event, the delivery, its name."""
+def act(name: str, seconds: float = 0.001) -> Any:
+    """A node that takes its time and leaves a line for each time it runs: its event, the delivery, its name."""
 
     async def acting(state: State[Job]) -> str:
         await asyncio.sleep(0)  # what was recorded before leaves the process first
@@ -33,20 +33,21 @@ def act(name: str) -> Any:
         fd = os.open(Path(state.event.folder) / "calls", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(fd, line.encode())
         os.close(fd)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(seconds)
         return name
 
     return acting
 
 
 NODES = [f"act{n}" for n in range(ROUNDS)]
-BRANCHES = ["left", "middle", "right"]
+BRANCHES = {"left": 0.001, "middle": 0.01, "right": 0.02}  # a crash finds some of them done
 MODELS = [f"ask{n}" for n in range(ROUNDS)]
 
 way: list[Any] = []
 for n in range(ROUNDS):
     way.append(pipeline.node(NODES[n], act(NODES[n])))
     way.append(pipeline.model(MODELS[n], prompt=f"{{{{ event.name }}}} {MODELS[n]}", alias="fast"))
-way.insert(3, pipeline.parallel("fan", [pipeline.node(name, act(name)) for name in BRANCHES]))
+branches = [pipeline.node(name, act(name, seconds)) for name, seconds in BRANCHES.items()]
+way.insert(3, pipeline.parallel("fan", branches))
 pipeline.start(way[0])
 pipeline.chain(*way)
