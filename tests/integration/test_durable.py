@@ -25,7 +25,7 @@ from holdfast.operations import read
 from holdfast.store.commands import SaveCheckpoints
 from holdfast.store.store import Store
 from holdfast.testing.postgres import PostgresForTests
-from holdfast.testing.providers import FakeOpenAI, FakeRequest
+from holdfast.testing.providers import FakeAnswer, FakeOpenAI, FakeRequest
 
 from .conftest import HubForTests, OpenHub
 
@@ -225,7 +225,7 @@ async def test_runners_killed_at_any_moment_repeat_nothing_acknowledged_and_coun
     open_hub: OpenHub, database: str, lives: Lives, seeds: Callable[[int], range]
 ) -> None:
     """SIGKILL in the middle of anything; neighbours in the same runner crash along."""
-    with FakeOpenAI() as server:
+    with FakeOpenAI([FakeAnswer(text="said", latency_s=0.008)]) as server:
         model = {"model": "openai:fake-model", "base_url": server.url, "api_key": "env:FAKE_KEY"}
         overrides: dict[str, Any] = {"apps": "mortal_app", "models": {"fast": model}}
         async with open_hub(runners=2, runner_slots=3, **overrides) as hub:
