@@ -290,7 +290,9 @@ async def check_life(
     assert all(one.usage == "unknown" for one in cut_off), "what nobody was told is not nothing"
     assert len(billed) <= len(cut_off) <= len(crashed), "every request is an attempt on record"
     totals = [run.execution.totals for run in runs]
-    assert sum(one.tokens_output for one in totals) == sum(one.tokens_output or 0 for one in answered)
+    assert sum(one.tokens_output for one in totals) == sum(
+        one.tokens_output or 0 for one in answered
+    )
     assert sum(one.tokens_input for one in totals) == sum(one.tokens_input or 0 for one in answered)
 
 
