@@ -25,7 +25,7 @@ pipeline = Pipeline("mortal.durable", version="1", event=Job, durable=True)
 
 
 def act(name: str, seconds: float = 0.001) -> Any:
-    """A node that takes its time and leaves a line for each time it runs: its event, the delivery, its name."""
+    """A node that takes its time and leaves a line: its event, the delivery, its name."""
 
     async def acting(state: State[Job]) -> str:
         await asyncio.sleep(0)  # what was recorded before leaves the process first
