@@ -30,6 +30,7 @@ from holdfast.testing.providers import FakeAnswer, FakeOpenAI, FakeRequest
 from .conftest import HubForTests, OpenHub
 
 PATIENCE_S = 300.0  # each crash costs the start of a runner
+AT_ONCE = 10
 CALLS = [f"act{n}" for n in range(waiting_app.STEPS)]
 
 
@@ -64,7 +65,7 @@ def kills(seed: int) -> dict[str, str]:
 
 
 async def check(hub: HubForTests, event_id: str, folder: Path, killed: dict[str, str]) -> None:
-    event = await hub.ended(event_id)
+    event = await hub.ended(event_id, within_s=PATIENCE_S)
     assert event.status is EventStatus.SUCCEEDED, event.last_error
     executions = await hub.executions(event_id)
     happened = sum(1 for one in executions if one.status is ExecutionStatus.CRASHED)
@@ -169,6 +170,7 @@ class Lives:
         self.saves: Counter[str] = Counter()
         self.kills = 0
         self._saved = asyncio.Event()
+        self._room = asyncio.Semaphore(AT_ONCE)
 
     def note(self, command: SaveCheckpoints) -> None:
         """The store has taken it."""
@@ -183,6 +185,10 @@ class Lives:
 
     async def live(self, hub: HubForTests, seed: int) -> str:
         """Run an event whose runner is killed at a moment the seed chooses."""
+        async with self._room:
+            return await self._live(hub, seed)
+
+    async def _live(self, hub: HubForTests, seed: int) -> str:
         chance = random.Random(seed)
         event_id = await hub.submit("mortal.durable", name=str(seed), folder=str(self.folder))
         ended = asyncio.create_task(hub.ended(event_id, within_s=PATIENCE_S))
