@@ -448,7 +448,7 @@ async def test_runs_side_by_side_each_see_their_own(run):
         return [before, current_run().execution_id]
 
     p.start(mine)
-    ran = await asyncio.gather(*(run(p, {"text": ""}, execution_id=id) for id in ("x1", "x2")))
+    ran = await asyncio.gather(*(run(p, {"text": ""}, execution_id=one) for one in ("x1", "x2")))
     assert [one.output for one in ran] == [["x1", "x1"], ["x2", "x2"]]
 
 
