@@ -11,6 +11,15 @@ from holdfast.telemetry import configure_logging
 from holdfast.testing.postgres import PostgresForTests, running_postgres
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="how many seeded crashes each test of durable runs makes (default: a sample)",
+    )
+
+
 @pytest.fixture(autouse=True)
 def every_log_record() -> None:
     """What one test sets for logging does not hide another's records."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
@@ -210,8 +211,9 @@ async def test_the_queue_is_read_over_its_partial_indexes(
     assert "status = '" in compiled.sql  # a parameter would hide it from a prepared plan
     shown = "\n".join(str(row) for row in plan)
     assert index in shown
-    assert "Seq Scan on events" not in shown
-    assert "SCAN events\n" not in shown + "\n"
+    # One row a paused pipeline: the only table small enough to be read whole.
+    assert set(re.findall(r"Seq Scan on (\w+)", shown)) <= {"pauses"}
+    assert not [row for row in plan if re.fullmatch(r"SCAN \w+", str(row[-1]))]
     if index == "ix_events_ready":
         assert "Sort" not in shown
         assert "TEMP B-TREE" not in shown

@@ -34,11 +34,11 @@ class HubForTests:
         done = await submit(self.kit, owner_id=LOCAL_OWNER, type=type, data=data)
         return done.id
 
-    async def ended(self, event_id: str) -> Event:
+    async def ended(self, event_id: str, within_s: float = TIMEOUT_S) -> Event:
         with self.parts.ended.expect(event_id) as future:
             event = await read.event(self.kit, event_id, LOCAL_OWNER)
             if event.finished_at is None:
-                assert await ended_within(future, TIMEOUT_S), f"{event.status} after {TIMEOUT_S} s"
+                assert await ended_within(future, within_s), f"{event.status} after {within_s} s"
         return await read.event(self.kit, event_id, LOCAL_OWNER)
 
     async def run(self, type: str, **data: Any) -> tuple[Event, read.Whole]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections import Counter
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mortal_app
 import pytest
 import waiting_app
 
+from holdfast.domain.checkpoints import CheckpointWrites
 from holdfast.domain.events import LOCAL_OWNER
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
 from holdfast.errors import NotFound
@@ -19,20 +23,30 @@ from holdfast.hub.hub import Hub
 from holdfast.hub.local_worker import LocalWorker
 from holdfast.operations import read
 from holdfast.store.commands import SaveCheckpoints
+from holdfast.store.store import Store
 from holdfast.testing.postgres import PostgresForTests
+from holdfast.testing.providers import FakeAnswer, FakeOpenAI, FakeRequest
 
 from .conftest import HubForTests, OpenHub
 
-SEEDS = int(os.environ.get("DURABLE_SEEDS", "200"))
+PATIENCE_S = 300.0  # each crash costs the start of a runner
+AT_ONCE = 10
 CALLS = [f"act{n}" for n in range(waiting_app.STEPS)]
 
 
 @pytest.fixture
 def hub_environ(hub_environ: dict[str, str]) -> dict[str, str]:
     return hub_environ | {
+        "FAKE_KEY": "fake",
         "HOLDFAST_APPS": "waiting_app",
         "HOLDFAST_MODELS": '{"fast": "scripted:rules"}',
     }
+
+
+@pytest.fixture
+def seeds(request: pytest.FixtureRequest) -> Callable[[int], range]:
+    """How many seeds: those the command line asks for, else the given number."""
+    return lambda few: range(request.config.getoption("--seeds") or few)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -51,7 +65,7 @@ def kills(seed: int) -> dict[str, str]:
 
 
 async def check(hub: HubForTests, event_id: str, folder: Path, killed: dict[str, str]) -> None:
-    event = await hub.ended(event_id)
+    event = await hub.ended(event_id, within_s=PATIENCE_S)
     assert event.status is EventStatus.SUCCEEDED, event.last_error
     executions = await hub.executions(event_id)
     happened = sum(1 for one in executions if one.status is ExecutionStatus.CRASHED)
@@ -119,12 +133,15 @@ def die(worker: LocalWorker) -> None:
 
 
 async def test_killed_at_a_random_step_it_goes_on_from_the_last_finished_one(
-    open_hub: OpenHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_hub: OpenHub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seeds: Callable[[int], range],
 ) -> None:
-    """200 seeds; workers of this process die in place of processes."""
+    """Workers of this process die in place of processes."""
     async with open_hub(in_process=True, runner_slots=1) as hub:
         monkeypatch.setattr(waiting_app, "DIE", [Mortal(hub.parts.hub)])
-        for seed in range(SEEDS):
+        for seed in seeds(200):
             folder = tmp_path / str(seed)
             folder.mkdir()
             killed = kills(seed)
@@ -132,14 +149,157 @@ async def test_killed_at_a_random_step_it_goes_on_from_the_last_finished_one(
             await check(hub, event_id, folder, killed)
 
 
-async def test_real_processes_are_killed(open_hub: OpenHub, database: str, tmp_path: Path) -> None:
+async def test_real_processes_are_killed(
+    open_hub: OpenHub, database: str, tmp_path: Path, seeds: Callable[[int], range]
+) -> None:
     async with open_hub(runners=1) as hub:
-        for seed in range(2):
+        for seed in seeds(2):
             folder = tmp_path / str(seed)
             folder.mkdir()
             killed = kills(seed)
             event_id = await hub.submit("wait.durable", folder=str(folder), kills=killed)
             await check(hub, event_id, folder, killed)
+
+
+class Lives:
+    """Watches what the store has acknowledged of each event, and kills runners meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.acknowledged: dict[str, dict[str, int]] = defaultdict(dict)  # node: lease, by event
+        self.saves: Counter[str] = Counter()
+        self.kills = 0
+        self._saved = asyncio.Event()
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    def note(self, command: SaveCheckpoints) -> None:
+        """The store has taken it."""
+        event_id = command.fence.event_id
+        for saved in command.saved:
+            self.saves[event_id] += 1
+            if isinstance(saved, CheckpointWrites):
+                for write in saved.writes:
+                    node = write.path.split(", ")[-1]
+                    self.acknowledged[event_id].setdefault(node, command.fence.number)
+        self._saved.set()
+
+    async def live(self, hub: HubForTests, seed: int) -> str:
+        """Run an event whose runner is killed at a moment the seed chooses."""
+        async with self._room:
+            return await self._live(hub, seed)
+
+    async def _live(self, hub: HubForTests, seed: int) -> str:
+        chance = random.Random(seed)
+        event_id = await hub.submit("mortal.durable", name=str(seed), folder=str(self.folder))
+        ended = asyncio.create_task(hub.ended(event_id, within_s=PATIENCE_S))
+        until = chance.randint(1, 12)
+        while self.saves[event_id] < until and not ended.done():
+            self._saved.clear()
+            saved = asyncio.create_task(self._saved.wait())
+            await asyncio.wait({saved, ended}, return_when=asyncio.FIRST_COMPLETED)
+            saved.cancel()
+        await asyncio.sleep(chance.uniform(0, 0.004))
+        self._kill(hub, event_id)
+        assert (await ended).status is EventStatus.SUCCEEDED
+        return event_id
+
+    def _kill(self, hub: HubForTests, event_id: str) -> None:
+        # Those who run alone crashed twice already: once more and their events were dead letters.
+        for worker in hub.crew.workers:
+            under_way = {hub.kit.journal.get(one) for one in worker.in_flight}
+            if not worker.solo and event_id in {one.event_id for one in under_way if one}:
+                os.kill(worker.pid, signal.SIGKILL)
+                self.kills += 1
+
+
+@pytest.fixture
+def lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lives:
+    watching = Lives(tmp_path)
+    write = Store.write
+
+    async def watched(self: Store, command: Any) -> Any:
+        done = await write(self, command)
+        if isinstance(command, SaveCheckpoints):
+            watching.note(command)
+        return done
+
+    monkeypatch.setattr(Store, "write", watched)
+    return watching
+
+
+async def test_runners_killed_at_any_moment_repeat_nothing_acknowledged_and_count_all(
+    open_hub: OpenHub, database: str, lives: Lives, seeds: Callable[[int], range]
+) -> None:
+    """SIGKILL in the middle of anything; neighbours in the same runner crash along."""
+    with FakeOpenAI([FakeAnswer(text="said", latency_s=0.008)]) as server:
+        model = {"model": "openai:fake-model", "base_url": server.url, "api_key": "env:FAKE_KEY"}
+        overrides: dict[str, Any] = {"apps": "mortal_app", "models": {"fast": model}}
+        async with open_hub(runners=2, runner_slots=3, **overrides) as hub:
+            lived = await asyncio.gather(*(lives.live(hub, seed) for seed in seeds(10)))
+            assert lives.kills > len(lived) // 4
+            for seed, event_id in enumerate(lived):
+                calls = [
+                    (int(delivery), node)
+                    for line in (lives.folder / "calls").read_text().splitlines()
+                    for name, delivery, node in [line.split()]
+                    if name == str(seed)
+                ]
+                asked = [
+                    one
+                    for one in server.requests
+                    if one.body["messages"][-1]["content"].split()[0] == str(seed)
+                ]
+                await check_life(hub, event_id, lives.acknowledged[event_id], calls, asked)
+
+
+async def check_life(
+    hub: HubForTests,
+    event_id: str,
+    acknowledged: dict[str, int],
+    calls: list[tuple[int, str]],
+    asked: list[FakeRequest],
+) -> None:
+    event = await read.event(hub.kit, event_id, LOCAL_OWNER)
+    runs = [await hub.whole(one.id) for one in await hub.executions(event_id)]
+    crashed = [one for one in runs if one.execution.status is ExecutionStatus.CRASHED]
+    assert (event.crashes, event.deliveries) == (len(crashed), len(runs))
+    assert len(runs) == len(crashed) + 1
+
+    nodes = {*mortal_app.NODES, *mortal_app.BRANCHES, *mortal_app.MODELS}
+    assert nodes <= acknowledged.keys()
+    on_record = Counter(
+        (run.execution.delivery, step.operation)
+        for run in runs
+        for step in run.steps
+        if step.operation in nodes
+    )
+    again = {(n, node) for n, node in on_record if n > acknowledged[node]}
+    assert again == set(), "what was acknowledged does not run again"
+    assert set(Counter(calls).values()) == {1}
+    assert set(calls) <= on_record.keys(), "every call is on record"
+    done = {
+        (run.execution.delivery, step.operation)
+        for run in runs
+        for step in run.steps
+        if step.operation in nodes and step.status is StepStatus.SUCCEEDED
+    }
+    assert {one for one in done if one[1] not in mortal_app.MODELS} <= set(calls)
+    assert {node for _, node in done} == nodes
+
+    attempts = [(run.execution, one) for run in runs for one in run.attempts]
+    billed = {one.request_id: one for one in asked}
+    answered = [one for _, one in attempts if one.status is StepStatus.SUCCEEDED]
+    for one in answered:
+        bill = billed.pop(one.request_id or "")
+        assert (one.tokens_input, one.tokens_output) == (bill.tokens_input, bill.tokens_output)
+    cut_off = [one for run, one in attempts if one.status is not StepStatus.SUCCEEDED]
+    assert all(one.usage == "unknown" for one in cut_off), "what nobody was told is not nothing"
+    assert len(billed) <= len(cut_off) <= len(crashed), "every request is an attempt on record"
+    totals = [run.execution.totals for run in runs]
+    assert sum(one.tokens_output for one in totals) == sum(
+        one.tokens_output or 0 for one in answered
+    )
+    assert sum(one.tokens_input for one in totals) == sum(one.tokens_input or 0 for one in answered)
 
 
 async def test_without_durable_everything_runs_again(open_hub: OpenHub, tmp_path: Path) -> None:
@@ -156,7 +316,6 @@ async def test_a_step_is_stored_before_the_next_one_starts(
 ) -> None:
     """While the database takes no checkpoint the run waits, and does not fail."""
     from holdfast.errors import StoreError
-    from holdfast.store.store import Store
 
     away = asyncio.Event()
     write = Store.write

@@ -215,6 +215,91 @@ async def test_a_hub_that_is_away_gets_them_when_it_is_back(
     assert recorder.faults == 0
 
 
+BURST = """
+import sys, threading
+from holdfast import Recorder
+
+home, url, count = sys.argv[1:]
+recorder = Recorder("burst", home=home, url=url or None)
+
+def burst(first):
+    for number in range(first, int(count), 8):
+        with recorder.execution("task", input={"number": number}) as run:
+            for name in ("one", "two", "three"):
+                with run.step(name) as step:
+                    step.output = "x" * 2000
+            run.output = number
+
+threads = [threading.Thread(target=burst, args=(n,)) for n in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(recorder.faults)
+"""
+
+
+async def burst(tmp_path: Path, url: str, count: int) -> int:
+    """Records from eight threads as fast as they can, and ends as any script; its faults."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", BURST, str(tmp_path / "home"), url, str(count)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(25):
+        told, _ = await process.communicate()
+    assert process.returncode == 0
+    return int(told)
+
+
+async def outputs(hub: HubForTests) -> list[int]:
+    async with served(hub) as client:
+        found = [one async for one in client.executions(limit=100)]
+    assert {(one["status"], one["step_counts"]["succeeded"]) for one in found} == {("succeeded", 3)}
+    wholes = [await hub.whole(one["id"]) for one in found]
+    return sorted(one.payload.get(one.execution.output) for one in wholes)
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_burst_is_stored_whole_whether_the_hub_is_there_or_not(
+    tmp_path: Path, open_hub: OpenHub, there: bool
+) -> None:
+    async with open_hub(in_process=True, home=tmp_path / "other") as hub:
+        async with served(hub) as client:
+            url = client.url
+            assert not there or await burst(tmp_path, url, 500) == 0
+        if not there:  # nobody listens
+            assert await burst(tmp_path, url, 500) == 0
+        async with served(hub, int(url.rpartition(":")[2])):
+            later = Recorder("later", home=tmp_path / "home", url=url)
+            with later.execution("last") as run:
+                for name in ("one", "two", "three"):
+                    with run.step(name):
+                        pass
+                run.output = 500
+            assert await asyncio.to_thread(later.flush, 20)
+            later.close()
+        assert await outputs(hub) == list(range(501))
+    assert not folders(tmp_path)
+
+
+async def test_a_hub_that_takes_and_never_answers_holds_no_script_up(tmp_path: Path) -> None:
+    """It waits no longer than `flush_s` at its end, whatever its deliveries still wait for."""
+    taken: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        assert await burst(tmp_path, f"http://127.0.0.1:{port}", 50) == 0
+        assert taken, "it tried"
+    finally:
+        for writer in taken:
+            writer.close()
+        server.close()
+    (outbox,) = {folder.parent for folder in folders(tmp_path)}
+    entries = [orjson.loads(one) for orphan in orphans(outbox) for one in orphan.entries()]
+    kept = {entry["r"]["execution_id"] for entry in entries if "r" in entry}
+    assert len(kept) == 50
+
+
 async def test_what_a_hub_refuses_is_set_aside_and_the_rest_is_stored(
     tmp_path: Path, open_hub: OpenHub
 ) -> None:

@@ -13,7 +13,7 @@ from holdfast.errors import NotFound
 from holdfast.operations import read
 from holdfast.operations.cancel import cancel_event
 from holdfast.operations.submit import submit
-from holdfast.operations.views import View, microseconds
+from holdfast.operations.views import View
 from holdfast.operations.wait import ended_within, event_at_rest
 from holdfast.store.commands import Submitted
 from holdfast.store.queries import ListEvents
@@ -107,10 +107,7 @@ async def list_events(
             owner_id=caller.owner_id,
             status=query.status,
             target=query.target,
-            since=microseconds(query.since),
-            until=microseconds(query.until),
-            before=query.before,
-            limit=query.limit,
+            **query.bounds(),
         ),
     )
     items = [event_body(event, with_data=False) for event in found]

@@ -104,10 +104,7 @@ async def list_executions(
             status=query.status,
             name=query.pipeline,
             event_id=query.event_id,
-            since=microseconds(query.since),
-            until=microseconds(query.until),
-            before=query.before,
-            limit=query.limit,
+            **query.bounds(),
         ),
     )
     items = [execution_body(one) for one in found]

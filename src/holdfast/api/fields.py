@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from holdfast.operations.views import microseconds
 from holdfast.pipelines.base import MAX_NAME_CHARS
 from holdfast.store.queries.pages import MAX_PAGE
 
@@ -98,3 +99,12 @@ class Page(Strict):
     until: Time | None = Field(None, description="Before this time.")
     before: Id | None = Field(None, description="The last id of the page before this one.")
     limit: Limit = 50
+
+    def bounds(self) -> dict[str, Any]:
+        """What every list of the store takes."""
+        return {
+            "since": microseconds(self.since),
+            "until": microseconds(self.until),
+            "before": self.before,
+            "limit": self.limit,
+        }

@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
 
-from holdfast.errors import (
-    AlreadyAnswered,
-    BodyTooLarge,
-    Forbidden,
-    HoldfastError,
-    HubFault,
-    IdempotencyConflict,
-    IllegalMove,
-    InvalidInput,
-    MalformedBody,
-    NobodyWaits,
-    NotAuthenticated,
-    NotFound,
-    NotReady,
-    StoreError,
-    StoreLocked,
-    StoreOutdated,
-    UnknownPipeline,
-    UnsupportedMedia,
-    VersionGone,
-    WrongHost,
-)
+from holdfast.errors import HoldfastError
+
+
+def _family(kind: type[HoldfastError]) -> Iterator[type[HoldfastError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _family(child)
+
 
 ERRORS: Mapping[str, type[HoldfastError]] = {
     kind.code: kind
-    for kind in (
-        AlreadyAnswered,
-        BodyTooLarge,
-        Forbidden,
-        HubFault,
-        IdempotencyConflict,
-        IllegalMove,
-        InvalidInput,
-        MalformedBody,
-        NobodyWaits,
-        NotAuthenticated,
-        NotFound,
-        NotReady,
-        StoreError,
-        StoreLocked,
-        StoreOutdated,
-        UnknownPipeline,
-        UnsupportedMedia,
-        VersionGone,
-        WrongHost,
-    )
+    for kind in _family(HoldfastError)
+    if kind.__module__ == HoldfastError.__module__ and kind.__init__ is HoldfastError.__init__
 }
-"""What a hub may answer, by code."""
+"""Errors by code, those aside that are made of more than a hub tells of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class AttemptFinished:
     tokens_input: int | None = None  # all input, cached included
     tokens_cached: int | None = None  # of the input: read from a cache
     tokens_cache_write: int | None = None  # of the input: written to a cache
+    tokens_cache_write_1h: int | None = None  # of those: to be kept for an hour
     tokens_output: int | None = None  # all output, reasoning included
     tokens_reasoning: int | None = None  # of the output
     usage: str = "unknown"  # reported by the provider, estimated, unknown, or NO_USAGE

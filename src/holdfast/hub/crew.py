@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -14,10 +15,23 @@ from .worker import Worker, WorkerState
 log = logger("hub")
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Pauses before the further starts of a runner that died before it was ready."""
+"""Pauses before the further starts of a runner that came to nothing."""
 
 MAX_FAILED_STARTS = len(BACKOFF_S)
-"""After so many starts in a row that never became ready a place stays empty and the hub unready."""
+"""After so many starts in a row that came to nothing a place stays empty and the hub unready."""
+
+PROVEN_S = 10.0
+"""A runner that was ready for so long, or has ended an execution, started well."""
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """What one worker after the other fills."""
+
+    solo: bool
+    failed_starts: int = 0  # in a row
+    ready_at: float | None = None  # since when its worker is ready; the loop's time
+    worked: bool = False  # its worker has ended an execution
 
 
 class Crew:
@@ -36,7 +50,10 @@ class Crew:
         self._hire = hire
         self._metrics = metrics
         self._numbers = count(1)
-        self._failed_starts = 0
+        self._places: dict[Worker, _Place] = {}
+        self._left = size  # places that were not given up
+        self._crashed_at_once = 0  # in a row, with work
+        self._solo_given_up = False
         self._solo_to_come = 0
         self._closing = False
         self._starts: set[asyncio.Task[None]] = set()
@@ -58,16 +75,29 @@ class Crew:
 
     async def start(self) -> None:
         """Start all workers; they report ready on their own."""
-        await asyncio.gather(*(self._start(self._add()) for _ in range(self._size)))
+        places = [_Place(solo=False) for _ in range(self._size)]
+        await asyncio.gather(*(self._start(self._add(place)) for place in places))
 
-    def became_ready(self) -> None:
-        """A worker reported ready: earlier failures are forgotten."""
-        self._failed_starts = 0
-        self.error = None
+    def became_ready(self, worker: Worker) -> None:
+        """A worker reported ready; whether it is any good remains to be seen."""
+        self._places[worker].ready_at = asyncio.get_running_loop().time()
 
-    def is_gone(self, worker: Worker, *, was_ready: bool, died: bool) -> None:
-        """A worker has ended: replace it unless the crew is closing."""
+    def has_worked(self, worker: Worker) -> None:
+        """A worker has ended an execution: earlier failures are forgotten."""
+        self._crashed_at_once = 0
+        if worker in self._places:
+            self._places[worker].worked = True
+
+    def is_gone(self, worker: Worker, *, lost: int, died: bool) -> None:
+        """A worker has ended: replace it unless the crew is closing.
+
+        Args:
+            worker: who.
+            lost: executions that crashed with it.
+            died: it was not told to leave.
+        """
         self.workers = [one for one in self.workers if one is not worker]
+        place = self._places.pop(worker)
         # Its socket has closed; the process itself may take a moment longer.
         self._run(worker.gone(), self._burials)
         if died:
@@ -76,23 +106,44 @@ class Crew:
             if not self.workers:
                 self._all_gone.set()
             return
-        if worker.solo and was_ready:
+        if place.solo and place.ready_at is not None:
             return
-        pause = 0.0
-        if not was_ready:
-            self._failed_starts += 1
-            if self._failed_starts >= MAX_FAILED_STARTS:
-                self.error = f"runners died {self._failed_starts} times before they were ready"
-                log.error("hub.runners_given_up", starts=self._failed_starts)
-                return
-            pause = BACKOFF_S[self._failed_starts]
-        self._solo_to_come += worker.solo
-        self._run(self._start_after(pause, solo=worker.solo), self._starts)
+        pause = self._pause_after(place, lost=lost, died=died)
+        if pause is None:
+            return
+        place.ready_at, place.worked = None, False
+        self._solo_to_come += place.solo
+        self._run(self._start_after(pause, place), self._starts)
+
+    def _pause_after(self, place: _Place, *, lost: int, died: bool) -> float | None:
+        """How long to wait before the place is filled again; None to leave it empty."""
+        if not died or place.worked or self._proven(place):
+            place.failed_starts = 0
+            return 0.0
+        if lost:
+            # The crash counts for its events, so the place is not given up; but where each runner
+            # dies with what it is given, the queue must not become dead letters in a moment.
+            self._crashed_at_once = min(self._crashed_at_once + 1, len(BACKOFF_S))
+            return BACKOFF_S[self._crashed_at_once - 1]
+        place.failed_starts += 1
+        if place.failed_starts < MAX_FAILED_STARTS:
+            return BACKOFF_S[place.failed_starts]
+        when = "before" if place.ready_at is None else "right after"
+        self.error = f"runners died {place.failed_starts} times {when} they were ready"
+        self._left -= not place.solo
+        self._solo_given_up |= place.solo
+        log.error("hub.runners_given_up", starts=place.failed_starts, places_left=self._left)
+        return None
+
+    def _proven(self, place: _Place) -> bool:
+        now = asyncio.get_running_loop().time()
+        return place.ready_at is not None and now - place.ready_at >= PROVEN_S
 
     def hire_solo(self) -> None:
         """Start one more worker, for an execution that must run alone; it is not replaced."""
-        if not self._closing and self.error is None:
-            self._run(self._start(self._add(solo=True)), self._starts)
+        hopeless = self._solo_given_up or (self._left == 0 and self.error is not None)
+        if not self._closing and not hopeless:
+            self._run(self._start(self._add(_Place(solo=True))), self._starts)
 
     async def close(self, grace_s: float) -> None:
         """Retire all workers; those that do not leave within the grace are killed."""
@@ -109,16 +160,17 @@ class Crew:
         await asyncio.gather(*(worker.kill() for worker in list(self.workers)))
         await asyncio.gather(*self._burials)
 
-    async def _start_after(self, pause: float, *, solo: bool) -> None:
+    async def _start_after(self, pause: float, place: _Place) -> None:
         if pause:
             await asyncio.sleep(pause)
-        self._solo_to_come -= solo
-        await self._start(self._add(solo=solo))
+        self._solo_to_come -= place.solo
+        await self._start(self._add(place))
 
-    def _add(self, *, solo: bool = False) -> Worker:
+    def _add(self, place: _Place) -> Worker:
         worker = self._hire(f"runner-{next(self._numbers)}")
-        worker.solo = solo
+        worker.solo = place.solo
         self.workers.append(worker)
+        self._places[worker] = place
         self._metrics.add("holdfast_runner_starts_total")
         return worker
 
@@ -127,7 +179,7 @@ class Crew:
             await worker.start()
         except OSError as error:  # no more processes, no more memory
             log.error("hub.runner_start_failed", worker=worker.name, error=str(error))
-            self.is_gone(worker, was_ready=False, died=True)
+            self.is_gone(worker, lost=0, died=True)
 
     def _run(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)

@@ -70,7 +70,6 @@ class Hub:
         self._keeper = Keeper(kit.store)
         self.timers = Timers(kit)
         self._recordings = Recordings(kit, self._endings)
-        self._was_ready: set[Worker] = set()
         self._closing = False
         self._ready = asyncio.Event()
         self._stop_listening = kit.bus.listen(CANCEL, self._cancel_asked)
@@ -108,8 +107,7 @@ class Hub:
 
     def on_ready(self, worker: Worker) -> None:
         """See `Employer`."""
-        self._was_ready.add(worker)
-        self.crew.became_ready()
+        self.crew.became_ready(worker)
         self._ready.set()
         self._dispatcher.crew_changed()
 
@@ -123,8 +121,9 @@ class Hub:
         """See `Employer`."""
         self.kit.journal.tokens(execution_id, step, text)
 
-    def on_ended(self, worker: Worker, execution_id: str) -> None:  # noqa: ARG002
+    def on_ended(self, worker: Worker, execution_id: str) -> None:
         """See `Employer`."""
+        self.crew.has_worked(worker)
         running = self.kit.journal.get(execution_id)
         if running is not None and running.finished is None:
             # It left without an outcome we could read: never let it hang.
@@ -138,9 +137,7 @@ class Hub:
             log.warning("runner.died", worker=worker.name, reason=reason, executions=len(lost))
         for execution_id in lost:
             self._crash(execution_id, reason, counts=not self._closing)
-        died = reason != "stopped"
-        self.crew.is_gone(worker, was_ready=worker in self._was_ready, died=died)
-        self._was_ready.discard(worker)
+        self.crew.is_gone(worker, lost=len(lost), died=reason != "stopped")
         self._dispatcher.crew_changed()
 
     async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:

@@ -28,6 +28,9 @@ PING_EVERY_S = 5.0
 SILENT_FOR_S = 30.0
 """A runner whose loop has not answered for this long is killed."""
 
+READY_WITHIN_S = 120.0
+"""A runner whose apps are not loaded by then is killed."""
+
 ID_BYTES = 36
 
 
@@ -190,14 +193,21 @@ class ProcessWorker(Worker):
 
     async def _ping(self) -> None:
         # Pings are counted and not seconds: a hub that stood still must not blame its runners.
+        sent = 0
         while True:
             self._wire.send(Kind.PING, b"")
             self._unanswered += 1
+            sent += 1
             await asyncio.sleep(PING_EVERY_S)
-            silent = self._unanswered * PING_EVERY_S >= SILENT_FOR_S
-            if silent and self.state is not WorkerState.STARTING:
-                log.error("runner.silent", worker=self.name, pid=self.pid, seconds=SILENT_FOR_S)
-                self._killed_for = f"the runner's loop was silent for {SILENT_FOR_S:g} s"
+            if self.state is WorkerState.STARTING:
+                late = sent * PING_EVERY_S >= READY_WITHIN_S
+                why = f"the runner was not ready within {READY_WITHIN_S:g} s"
+            else:  # while it loads its apps its loop may be silent
+                late = self._unanswered * PING_EVERY_S >= SILENT_FOR_S
+                why = f"the runner's loop was silent for {SILENT_FOR_S:g} s"
+            if late:
+                log.error("runner.silent", worker=self.name, pid=self.pid, reason=why)
+                self._killed_for = why
                 self._spawn(self.kill())
                 return
 

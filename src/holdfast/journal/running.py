@@ -366,6 +366,7 @@ class Running:
             tokens_input=change.tokens_input,
             tokens_cached=change.tokens_cached,
             tokens_cache_write=change.tokens_cache_write,
+            tokens_cache_write_1h=change.tokens_cache_write_1h,
             tokens_output=change.tokens_output,
             tokens_reasoning=change.tokens_reasoning,
             usage=change.usage,

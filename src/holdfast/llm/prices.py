@@ -43,19 +43,23 @@ class Rate:
     output: Decimal
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None  # None: as any other
     reasoning: Decimal | None = None
     thousand_requests: Decimal = Decimal(0)
 
     def cost_pico(self, usage: Usage) -> int:
         """Picodollars for `usage`, whose input and output must be known."""
         cached, written = usage.tokens_cached or 0, usage.tokens_cache_write or 0
+        for_an_hour = 0 if self.cache_write_1h is None else usage.tokens_cache_write_1h or 0
         reasoning = (usage.tokens_reasoning or 0) if self.reasoning is not None else 0
         fresh = max(0, (usage.tokens_input or 0) - cached - written)
         answer = max(0, (usage.tokens_output or 0) - reasoning)
         dollars_per_mtok = (
             self.input * fresh
             + (self.input if self.cache_read is None else self.cache_read) * cached
-            + (self.input if self.cache_write is None else self.cache_write) * written
+            + (self.input if self.cache_write is None else self.cache_write)
+            * max(0, written - for_an_hour)
+            + (self.cache_write_1h or Decimal(0)) * for_an_hour
             + self.output * answer
             + (self.reasoning or Decimal(0)) * reasoning
         )
@@ -164,6 +168,7 @@ def _rate_at(listed: Mapping[str, Any], tokens_input: int) -> Rate:
         output=at("output_mtok") or Decimal(0),
         cache_read=at("cache_read_mtok"),
         cache_write=at("cache_write_mtok"),
+        cache_write_1h=at("cache_write_1h_mtok"),
         reasoning=at("output_reasoning_mtok"),
         thousand_requests=at("requests_kcount") or Decimal(0),
     )

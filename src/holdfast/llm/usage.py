@@ -23,6 +23,7 @@ class Usage:
     tokens_input: int | None = None  # all input, cached included
     tokens_cached: int | None = None  # of the input: read from a cache
     tokens_cache_write: int | None = None  # of the input: written to a cache
+    tokens_cache_write_1h: int | None = None  # of those: to be kept for an hour, at its own price
     tokens_output: int | None = None  # all output, reasoning included
     tokens_reasoning: int | None = None  # of the output
     usage: str = "unknown"  # reported by the provider, estimated, or unknown
@@ -97,16 +98,29 @@ def _from_langchain(reported: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     tokens_output = _count(reported.get("output_tokens"))
     inside = _mapping(reported.get("input_token_details"))
     outside = _mapping(reported.get("output_token_details"))
-    cached = _first(inside, "cache_read")
-    written = _first(inside, "cache_creation")
+    written, for_an_hour = _written(inside)
     return _checked(
         tokens_input,
-        cached,
+        _first(inside, "cache_read"),
         written,
         tokens_output,
         _first(outside, "reasoning"),
         "estimated" if metadata.get("usage") == "estimated" else "reported",
+        for_an_hour=for_an_hour,
     )
+
+
+def _written(inside: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Tokens written to a cache, and those of them for an hour.
+
+    Anthropic's integration names them by lifetime, and then leaves their sum at 0.
+    """
+    written = _first(inside, "cache_creation")
+    short = _count(inside.get("ephemeral_5m_input_tokens"))
+    long = _count(inside.get("ephemeral_1h_input_tokens"))
+    if short is not None or long is not None:
+        written = max(written or 0, (short or 0) + (long or 0))
+    return written, long
 
 
 def _from_openai(reported: Mapping[str, Any]) -> Usage:
@@ -128,6 +142,8 @@ def _checked(
     tokens_output: int | None,
     reasoning: int | None,
     usage: str,
+    *,
+    for_an_hour: int | None = None,
 ) -> Usage:
     parts = (cached or 0) + (written or 0)
     # LangChain fills a missing count with 0, but no call has an empty prompt.
@@ -144,6 +160,7 @@ def _checked(
         tokens_input=tokens_input,
         tokens_cached=cached,
         tokens_cache_write=written,
+        tokens_cache_write_1h=for_an_hour,
         # A 0 beside a missing input is as made up as the input was.
         tokens_output=None if tokens_input is None and tokens_output == 0 else tokens_output,
         tokens_reasoning=reasoning,

@@ -350,6 +350,7 @@ class Call(Quiet):
         tokens_input: int | None = None,
         tokens_cached: int | None = None,
         tokens_cache_write: int | None = None,
+        tokens_cache_write_1h: int | None = None,
         tokens_output: int | None = None,
         tokens_reasoning: int | None = None,
         estimated: bool = False,
@@ -365,6 +366,7 @@ class Call(Quiet):
             tokens_input: all input, cached included; None when unknown, never 0.
             tokens_cached: of the input: read from a cache.
             tokens_cache_write: of the input: written to a cache.
+            tokens_cache_write_1h: of those: to be kept for an hour, where that has its own price.
             tokens_output: all output, reasoning included.
             tokens_reasoning: of the output.
             estimated: the tokens are not the provider's own figures.
@@ -378,6 +380,7 @@ class Call(Quiet):
             "tokens_input": tokens_input,
             "tokens_cached": tokens_cached,
             "tokens_cache_write": tokens_cache_write,
+            "tokens_cache_write_1h": tokens_cache_write_1h,
             "tokens_output": tokens_output,
             "tokens_reasoning": tokens_reasoning,
             "usage": "unknown" if not known else "estimated" if estimated else "reported",

@@ -232,6 +232,7 @@ class RecordingHandler(BaseCallbackHandler):
             tokens_input=usage.tokens_input,
             tokens_cached=usage.tokens_cached,
             tokens_cache_write=usage.tokens_cache_write,
+            tokens_cache_write_1h=usage.tokens_cache_write_1h,
             tokens_output=usage.tokens_output,
             tokens_reasoning=usage.tokens_reasoning,
             usage=usage.usage,

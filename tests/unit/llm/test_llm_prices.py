@@ -26,6 +26,15 @@ def test_cached_input_is_part_of_the_input():
     assert price.source == f"genai-prices {genai_prices.__version__}"
 
 
+def test_a_cache_write_for_an_hour_has_its_own_price():
+    # claude-3-5-haiku: $0.80 input, $1 written for five minutes, $1.60 for an hour.
+    usage = used(1000, 0, tokens_cache_write=900, tokens_cache_write_1h=700)
+    price = Prices().price("anthropic", "claude-3-5-haiku-latest", usage, NOW)
+    assert price.cost_pico == 100 * 800_000 + 200 * 1_000_000 + 700 * 1_600_000
+    own = Prices({("mine", "m"): Rate(input=Decimal(1), output=Decimal(1), cache_write=Decimal(2))})
+    assert own.price("mine", "m", usage, NOW).cost_pico == 100 * 10**6 + 900 * 2 * 10**6
+
+
 @pytest.mark.parametrize("model", ["qwen-of-my-own", "", "gpt-nothing"])
 def test_an_unknown_model_costs_unknown(model):
     assert Prices().price("openai", model, used(10, 10), NOW) == Price(None, None)
@@ -79,17 +88,22 @@ PRICED = [
     fresh=st.integers(1, 500_000),
     cached=st.integers(0, 300_000),
     written=st.integers(0, 1000),
+    for_an_hour=st.integers(0, 1000),
     answer=st.integers(0, 50_000),
     reasoning=st.integers(0, 5000),
 )
 @settings(max_examples=300, deadline=None)
-def test_as_the_price_list_itself_computes(which, fresh, cached, written, answer, reasoning):
+def test_as_the_price_list_itself_computes(
+    which, fresh, cached, written, for_an_hour, answer, reasoning
+):
     provider, model = which
+    written += for_an_hour
     usage = used(
         fresh + cached + written,
         answer + reasoning,
         tokens_cached=cached,
         tokens_cache_write=written,
+        tokens_cache_write_1h=for_an_hour,
         tokens_reasoning=reasoning,
     )
     ours = SHARED.price(provider, model, usage, NOW)
@@ -99,6 +113,7 @@ def test_as_the_price_list_itself_computes(which, fresh, cached, written, answer
                 input_tokens=usage.tokens_input,
                 cache_read_tokens=cached,
                 cache_write_tokens=written,
+                cache_write_1h_tokens=for_an_hour,
                 output_tokens=usage.tokens_output,
                 output_reasoning_tokens=reasoning,
             ),

@@ -47,6 +47,17 @@ def test_cached_tokens_counted_outside_the_input():
     assert usage.tokens_input == 100
 
 
+@pytest.mark.parametrize("total", [0, 900, None])
+def test_cache_writes_by_lifetime(total):
+    """Anthropic's integration leaves the sum at 0 where it names the parts."""
+    inside = {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 700}
+    if total is not None:
+        inside["cache_creation"] = total
+    usage = usage_of(message(reported(1000, 5, inside)))
+    assert (usage.tokens_input, usage.tokens_cache_write) == (1000, 900)
+    assert usage.tokens_cache_write_1h == 700
+
+
 @pytest.mark.parametrize("answer", [None, AIMessage(content="x"), LLMResult(generations=[])])
 def test_nothing_reported_is_unknown(answer):
     assert usage_of(answer) == Usage()

@@ -437,6 +437,21 @@ async def test_a_node_may_send_further_events(run):
     assert ran.events.sent == [("test.other", {"text": "hi"})]
 
 
+async def test_runs_side_by_side_each_see_their_own(run):
+    p = pipeline()
+    both = asyncio.Barrier(2)
+
+    @p.node
+    async def mine(state: State) -> list[str]:
+        before = current_run().execution_id
+        await both.wait()
+        return [before, current_run().execution_id]
+
+    p.start(mine)
+    ran = await asyncio.gather(*(run(p, {"text": ""}, execution_id=one) for one in ("x1", "x2")))
+    assert [one.output for one in ran] == [["x1", "x1"], ["x2", "x2"]]
+
+
 def test_there_is_no_run_outside_of_one():
     with pytest.raises(OutsideRun):
         current_run()

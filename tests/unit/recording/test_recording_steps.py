@@ -12,6 +12,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.fake import FakeListLLM
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.retrievers import BaseRetriever
@@ -236,6 +237,30 @@ async def test_a_model_inside_a_foreign_node_is_a_step_with_one_attempt(
     assert raw["content"] == "hello there"
     assert raw["usage_metadata"]["output_tokens"] == 7
     assert record.text(model.output)["content"] == "hello there"
+
+
+class Claude(GenericFakeChatModel):
+    """Speaks as Anthropic's integration does."""
+
+    def _get_ls_params(self, stop: Any = None, **_: Any) -> Any:
+        return {"ls_provider": "anthropic", "ls_model_name": "claude-3-5-haiku-latest"}
+
+
+async def test_both_prices_of_cache_writes_reach_the_record(recording: Recording) -> None:
+    lifetimes = {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 700}
+    usage = {
+        "input_tokens": 1000,
+        "output_tokens": 10,
+        "total_tokens": 1010,
+        "input_token_details": {"cache_read": 0, "cache_creation": 0, **lifetimes},
+    }
+    answer = AIMessage("hello", usage_metadata=usage)  # type: ignore[arg-type]
+    record = await run_model(recording, Claude(messages=iter([answer])))
+    (attempt,) = record.attempts
+    assert (attempt.provider, attempt.tokens_input) == ("anthropic", 1000)
+    assert attempt.tokens_cache_write == 900
+    fresh, short, long, out = 100 * 800_000, 200 * 1_000_000, 700 * 1_600_000, 10 * 4_000_000
+    assert attempt.cost_pico == fresh + short + long + out
 
 
 async def test_streaming_notes_the_first_token_and_passes_the_text_on(

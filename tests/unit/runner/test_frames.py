@@ -236,6 +236,16 @@ async def test_an_urgent_message_overtakes_what_is_queued(pair: Pair) -> None:
     assert [kind for kind, _ in pair.right.taken] == [Kind.CANCEL, Kind.CHANGE, Kind.CHANGE]
 
 
+@pytest.mark.parametrize("kind", [Kind.STORE, Kind.ENDED])
+async def test_what_speaks_of_the_record_does_not_overtake_it(pair: Pair, kind: Kind) -> None:
+    """A step whose checkpoint is stored is on record, and nothing comes after the end."""
+    for _ in range(2):
+        pair.left.wire.send(Kind.CHANGE, bytes(1_000_000))
+    pair.left.wire.send(kind, b"x1")
+    await pair.right.until(lambda: len(pair.right.taken) == 3)
+    assert [kind for kind, _ in pair.right.taken] == [Kind.CHANGE, Kind.CHANGE, kind]
+
+
 async def test_a_peer_that_does_not_read_gets_no_more_than_its_socket_holds(pair: Pair) -> None:
     reading = pair.right.wire._transport
     assert reading is not None

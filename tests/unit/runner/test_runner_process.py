@@ -84,6 +84,20 @@ class Desk:
         self.worker.run(spec(execution_id, name, **data))
         return execution_id
 
+    async def beats(self, count: int) -> None:
+        """Wait until the worker has answered so many pings, or is gone."""
+        take, answered = self.worker._wire._on_message, asyncio.Semaphore(0)
+
+        def noting(kind: Kind, body: bytes) -> None:
+            take(kind, body)
+            if kind is Kind.PONG:
+                answered.release()
+
+        self.worker._wire._on_message = noting
+        for _ in range(count):
+            async with asyncio.timeout(TIMEOUT_S):
+                await answered.acquire()
+
     async def ended(self, execution_id: str) -> Recorded:
         await self.office.until("ended", execution_id)
         return self.office.sink.record(execution_id)
@@ -190,6 +204,18 @@ async def test_one_whose_loop_is_silent_is_killed(
         assert desk.office.lost == {execution_id}
 
 
+async def test_one_that_hangs_while_it_loads_its_apps_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hanging_app.py").write_text("import time\ntime.sleep(3600)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(process_worker, "PING_EVERY_S", 0.05)
+    monkeypatch.setattr(process_worker, "READY_WITHIN_S", 2.0)
+    async with hired(apps=("hanging_app",), ready=False) as desk:
+        assert await desk.office.until("gone") == "the runner was not ready within 2 s"
+        assert desk.office.log == [("gone", "the runner was not ready within 2 s")]
+
+
 async def test_one_that_is_retiring_and_silent_is_killed_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,10 +235,12 @@ async def test_one_that_answers_is_not_blamed_for_a_hub_that_stood_still(
     monkeypatch.setattr(process_worker, "PING_EVERY_S", 0.05)
     monkeypatch.setattr(process_worker, "SILENT_FOR_S", 5.0)
     async with hired() as desk:
+        await desk.beats(2)
         loop: Any = asyncio.get_running_loop()
         real, ahead = loop.time, 0.0
         monkeypatch.setattr(loop, "time", lambda: real() + ahead)
         ahead = 3600.0  # the hub's process was stopped for an hour
+        await desk.beats(2)
         assert (await desk.ended(desk.start("test.noop"))).finished.status == "succeeded"
         assert desk.worker.state is WorkerState.READY
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import Table, bindparam, delete, select
 
 from holdfast.domain.checkpoints import Checkpoint, PendingWrite, Saved
 from holdfast.errors import HoldfastError, LeaseLost
@@ -55,41 +55,29 @@ _WRITES = Insert(
     unless=Conflict(("owner_id", "thread_id", "ns", "checkpoint_id", "task_id", "idx")),
 )
 
-_REMOVE = Statement(
-    delete(checkpoints).where(
-        checkpoints.c.owner_id == bindparam("owner"),
-        checkpoints.c.thread_id == bindparam("thread"),
-        checkpoints.c.ns == bindparam("in_ns"),
-        checkpoints.c.id == bindparam("of"),
-    )
-)
-_REMOVE_WRITES = Statement(
-    delete(checkpoint_writes).where(
-        checkpoint_writes.c.owner_id == bindparam("owner"),
-        checkpoint_writes.c.thread_id == bindparam("thread"),
-        checkpoint_writes.c.ns == bindparam("in_ns"),
-        checkpoint_writes.c.checkpoint_id == bindparam("of"),
-    )
-)
-_REMOVE_WRITE = Statement(
-    delete(checkpoint_writes).where(
-        checkpoint_writes.c.owner_id == bindparam("owner"),
-        checkpoint_writes.c.thread_id == bindparam("thread"),
-        checkpoint_writes.c.ns == bindparam("in_ns"),
-        checkpoint_writes.c.checkpoint_id == bindparam("of"),
-        checkpoint_writes.c.task_id == bindparam("task"),
-        checkpoint_writes.c.idx == bindparam("number"),
-    )
-)
-_REMOVE_BLOB = Statement(
-    delete(checkpoint_blobs).where(
-        checkpoint_blobs.c.owner_id == bindparam("owner"),
-        checkpoint_blobs.c.thread_id == bindparam("thread"),
-        checkpoint_blobs.c.ns == bindparam("in_ns"),
-        checkpoint_blobs.c.channel == bindparam("in_channel"),
-        checkpoint_blobs.c.version == bindparam("of"),
-    )
-)
+_KEYS = {
+    "owner_id": "owner",
+    "thread_id": "thread",
+    "ns": "in_ns",
+    "id": "of",
+    "checkpoint_id": "of",
+    "version": "of",
+    "task_id": "task",
+    "idx": "number",
+    "channel": "in_channel",
+}
+"""Columns by which rows are removed, and the names of their parameters."""
+
+
+def _removal(table: Table, *columns: str) -> Statement:
+    keys = ("owner_id", "thread_id", "ns", *columns)
+    return Statement(delete(table).where(*(table.c[key] == bindparam(_KEYS[key]) for key in keys)))
+
+
+_REMOVE = _removal(checkpoints, "id")
+_REMOVE_WRITES = _removal(checkpoint_writes, "checkpoint_id")
+_REMOVE_WRITE = _removal(checkpoint_writes, "checkpoint_id", "task_id", "idx")
+_REMOVE_BLOB = _removal(checkpoint_blobs, "channel", "version")
 _TABLES = (checkpoints, checkpoint_blobs, checkpoint_writes)
 _OF_THREAD = [
     (

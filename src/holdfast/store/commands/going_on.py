@@ -122,8 +122,40 @@ def _resumed(event: HeldEvent) -> Resumed:
     return Resumed(event_id=event.id, execution_id=event.execution_id, status=event.status)
 
 
+class _Verb(Command[Resumed]):
+    """What is done to one event of an owner's, if its status allows it."""
+
+    lane: ClassVar[Lane] = "finish"
+    order: ClassVar[int] = 4
+    event_id: str
+    owner_id: str
+
+    @classmethod
+    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[Resumed | HoldfastError]:
+        """Decide each under the events' locks, in turn."""
+        now = tx.now()
+        found = hold(tx, [command.event_id for command in commands])
+        changed: dict[str, HeldEvent] = {}
+        results: list[Resumed | HoldfastError] = []
+        for command in commands:
+            event = found.get(command.event_id)
+            if event is None or event.owner_id != command.owner_id:
+                results.append(NotFound(f"there is no event {command.event_id}"))
+            elif (refused := command.do(event, now)) is not None:
+                results.append(refused)
+            else:
+                changed[event.id] = event
+                results.append(_resumed(event))
+        save(tx, changed.values())
+        return results
+
+    def do(self, event: HeldEvent, now: int) -> IllegalMove | None:
+        """Change the event; why it cannot be otherwise."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
-class Unpause(Command[Resumed]):
+class Unpause(_Verb):
     """Let a paused event go on.
 
     Raises:
@@ -131,34 +163,19 @@ class Unpause(Command[Resumed]):
         IllegalMove: it is not paused.
     """
 
-    lane: ClassVar[Lane] = "finish"
-    order: ClassVar[int] = 4
     event_id: str
     owner_id: str
 
-    @classmethod
-    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[Resumed | HoldfastError]:
-        """Decide each under the events' locks."""
-        now = tx.now()
-        found = hold(tx, [command.event_id for command in commands])
-        moved: dict[str, HeldEvent] = {}
-        results: list[Resumed | HoldfastError] = []
-        for command in commands:
-            event = found.get(command.event_id)
-            if event is None or event.owner_id != command.owner_id:
-                results.append(NotFound(f"there is no event {command.event_id}"))
-            elif event.status is not EventStatus.PAUSED:
-                results.append(IllegalMove(f"event {event.id} is {event.status}, not paused"))
-            else:
-                event.move(EventStatus.QUEUED, now)
-                moved[event.id] = event
-                results.append(_resumed(event))
-        save(tx, moved.values())
-        return results
+    def do(self, event: HeldEvent, now: int) -> IllegalMove | None:
+        """Queue it again."""
+        if event.status is not EventStatus.PAUSED:
+            return IllegalMove(f"event {event.id} is {event.status}, not paused")
+        event.move(EventStatus.QUEUED, now)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
-class AskPause(Command[Resumed]):
+class AskPause(_Verb):
     """Leave the wish that a running event stops before its next step.
 
     Raises:
@@ -166,36 +183,19 @@ class AskPause(Command[Resumed]):
         IllegalMove: it does not run.
     """
 
-    lane: ClassVar[Lane] = "finish"
-    order: ClassVar[int] = 4
     event_id: str
     owner_id: str
 
-    @classmethod
-    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[Resumed | HoldfastError]:
-        """Decide each under the events' locks."""
-        now = tx.now()
-        found = hold(tx, [command.event_id for command in commands])
-        asked: dict[str, HeldEvent] = {}
-        results: list[Resumed | HoldfastError] = []
-        for command in commands:
-            event = found.get(command.event_id)
-            if event is None or event.owner_id != command.owner_id:
-                results.append(NotFound(f"there is no event {command.event_id}"))
-            elif event.status is not EventStatus.RUNNING:
-                results.append(
-                    IllegalMove(f"event {event.id} is {event.status} and cannot be paused")
-                )
-            else:
-                event.pause_requested_at = event.pause_requested_at or now
-                asked[event.id] = event
-                results.append(_resumed(event))
-        save(tx, asked.values())
-        return results
+    def do(self, event: HeldEvent, now: int) -> IllegalMove | None:
+        """The first wish counts."""
+        if event.status is not EventStatus.RUNNING:
+            return IllegalMove(f"event {event.id} is {event.status} and cannot be paused")
+        event.pause_requested_at = event.pause_requested_at or now
+        return None
 
 
 @dataclass(frozen=True, slots=True)
-class Migrate(Command[Resumed]):
+class Migrate(_Verb):
     """Let a halted event go on under another version of its pipeline.
 
     Raises:
@@ -203,37 +203,19 @@ class Migrate(Command[Resumed]):
         IllegalMove: it is not halted.
     """
 
-    lane: ClassVar[Lane] = "finish"
-    order: ClassVar[int] = 4
     event_id: str
     owner_id: str
     version: str
 
-    @classmethod
-    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[Resumed | HoldfastError]:
-        """Decide each under the events' locks; one that was set aside for its version goes on."""
-        now = tx.now()
-        found = hold(tx, [command.event_id for command in commands])
-        moved: dict[str, HeldEvent] = {}
-        results: list[Resumed | HoldfastError] = []
-        for command in commands:
-            event = found.get(command.event_id)
-            if event is None or event.owner_id != command.owner_id:
-                results.append(NotFound(f"there is no event {command.event_id}"))
-                continue
-            if event.status not in (EventStatus.WAITING, EventStatus.PAUSED):
-                results.append(
-                    IllegalMove(f"event {event.id} is {event.status}; only halted ones migrate")
-                )
-                continue
-            event.pinned = command.version
-            if is_set_aside(event):
-                event.last_error = None
-                event.move(EventStatus.QUEUED, now)
-            moved[event.id] = event
-            results.append(_resumed(event))
-        save(tx, moved.values())
-        return results
+    def do(self, event: HeldEvent, now: int) -> IllegalMove | None:
+        """One that was set aside for its version goes on."""
+        if event.status not in (EventStatus.WAITING, EventStatus.PAUSED):
+            return IllegalMove(f"event {event.id} is {event.status}; only halted ones migrate")
+        event.pinned = self.version
+        if is_set_aside(event):
+            event.last_error = None
+            event.move(EventStatus.QUEUED, now)
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
