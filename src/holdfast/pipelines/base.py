@@ -188,3 +188,19 @@ class Declaration(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, version={self.version!r})"
+
+
+class Declarations(ABC):
+    """Several declarations that an app makes at once."""
+
+    @abstractmethod
+    def declarations(self) -> Sequence[Declaration]:
+        """Those with which nothing is wrong."""
+
+    @abstractmethod
+    def proven(self) -> Sequence[Declaration]:
+        """All of them.
+
+        Raises:
+            DeclarationError: something is wrong with one.
+        """
