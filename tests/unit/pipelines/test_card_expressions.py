@@ -59,7 +59,7 @@ def value(source: str) -> object:
         ("${judge.kind} not in ['ham', \"egg\"]", True),
         ("'it\\'s' in ${input.text}", True),
         # The text of a value is never read as a part of the expression.
-        ("${input.text} == \"it's 5 > 4 && true\"", True),
+        ('${input.text} == "it\'s 5 > 4 && true"', True),
         ("${input.colour} == 'red'", True),
         ("${input.gone} == null", True),
         ("${judge.deep[0].a} == 1", True),

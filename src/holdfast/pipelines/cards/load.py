@@ -121,7 +121,8 @@ class Cards(Declarations):
         for place, other in _included(read.card):
             if other in broken:
                 faults.add(place, f'the card "{other}" has faults of its own')
-        known = {**self._made, **dict.fromkeys(broken)}
+        without = [other for other, one in self._read.items() if one.pipeline is None]
+        known = {**self._made, **dict.fromkeys(without)}  # what is wrong with those is told there
         checked = Checked(read.card, faults, self.catalogue, known)
         if faults.found:
             return
