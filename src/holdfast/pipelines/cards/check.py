@@ -365,7 +365,7 @@ class Checked:
         ready = self.plan.before(name)
         if after:
             ready |= {name, *(self.card.steps[name].parallel or ())}
-        if head not in ready:
+        if head not in ready and name in self.plan.reached:
             holder = self.plan.holders.get(head)
             if holder is not None and self.card.steps[holder].map is not None:
                 told, hint = f'"{head}" runs in the map "{holder}"', f"look at ${{{holder}}}"

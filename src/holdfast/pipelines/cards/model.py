@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -24,13 +24,23 @@ WITHOUT_POLICY = ("wait", "human_checkpoint", "complete", "condition")
 END = "end"
 """Where a way leads that ends the run."""
 
-T = TypeVar("T")
-
 
 class Shape(BaseModel):
     """Keys it does not name are refused, and values are taken as they are."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    may_be_null: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def says_something(cls, values: Any) -> Any:
+        """Refuse a key with nothing after it: it would mean the same as none."""
+        if isinstance(values, dict):
+            for key, value in cast("dict[str, Any]", values).items():
+                if value is None and key not in cls.may_be_null:
+                    raise ValueError(f'there is nothing after "{key}:"')
+        return cast("Any", values)
 
 
 class FieldShape(Shape):
@@ -49,6 +59,8 @@ class FieldShape(Shape):
     maxItems: int | None = Field(None, ge=0)  # noqa: N815
     items: FieldShape | None = Field(None, description="of an array")
     properties: dict[str, FieldShape] | None = Field(None, description="of an object")
+
+    may_be_null = frozenset({"default"})
 
     limits: ClassVar[dict[str, tuple[str, ...]]] = {
         "minimum": ("integer", "number"),
@@ -215,6 +227,8 @@ class StepShape(Shape):
     human_checkpoint: HumanShape | None = None
     complete: Any = Field(None, description="the output; the run ends here")
 
+    may_be_null = frozenset({"complete"})
+
     next: str | None = Field(None, description='the step that follows, or "end", the default')
     condition: list[CaseShape] | None = Field(
         None, min_length=1, description="chooses what follows; in place of next"
@@ -289,3 +303,26 @@ class CardShape(Shape):
     durable: bool = False
     budget: BudgetShape | None = None
     steps: dict[str, StepShape] = Field(min_length=1, description="the first one begins")
+
+
+def card_schema() -> dict[str, Any]:
+    """The JSON schema of cards."""
+    schema = CardShape.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **cast("dict[str, Any]", _without_null(schema)),
+    }
+
+
+def _without_null(schema: Any) -> Any:
+    """A key may be left out, but not be null: `says_something` refuses it."""
+    if isinstance(schema, list):
+        return [_without_null(one) for one in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    given = cast("dict[str, Any]", schema)
+    choices = [one for one in given.get("anyOf", ()) if one != {"type": "null"}]
+    if len(choices) < len(given.get("anyOf", ())):
+        given = {k: v for k, v in given.items() if (k, v) != ("default", None) and k != "anyOf"}
+        given |= choices[0] if len(choices) == 1 else {"anyOf": choices}
+    return {key: _without_null(value) for key, value in given.items()}
