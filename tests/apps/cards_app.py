@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from holdfast import action, load_cards
 
@@ -31,4 +32,10 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-cards = load_cards(Path(__file__).parent / "cards", uses=[gate, look, credit, total])
+def rules(request: Any) -> str:
+    return f"about {request.user}"
+
+
+cards = load_cards(
+    Path(__file__).parent / "cards", uses=[gate, look, credit, total], scripted=rules
+)

@@ -25,7 +25,10 @@ ALL = [
 
 @pytest.fixture
 def hub_environ(hub_environ: dict[str, str]) -> dict[str, str]:
-    return hub_environ | {"HOLDFAST_APPS": "cards_app"}
+    return hub_environ | {
+        "HOLDFAST_APPS": "cards_app,langgraph_app:loop",
+        "HOLDFAST_MODELS": '{"standard": "scripted:rules"}',
+    }
 
 
 async def progress(hub: HubForTests, execution_id: str) -> dict[str, Any]:
@@ -104,6 +107,28 @@ async def test_a_branch_not_taken_is_not_run(open_hub: OpenHub, tmp_path: Path) 
         assert decided.operation == "quote.route"
 
 
+@pytest.mark.parametrize("in_process", [False, True])
+async def test_a_spent_budget_ends_the_execution(open_hub: OpenHub, in_process: bool) -> None:
+    async with open_hub(runners=1, in_process=in_process) as hub:
+        event, whole = await hub.run("cards.spending", text="word " * 100)
+        assert (event.status, whole.execution.status) == ("failed", "failed")
+        error = whole.execution.error or {}
+        assert error["code"] == "budget_exceeded"
+        assert 'node "second" is not begun' in error["message"]
+        assert len(whole.attempts) == 1
+        event, whole = await hub.run("cards.spending", text="w")
+        assert whole.execution.status == "succeeded"
+        assert len(whole.attempts) == 2
+
+
+async def test_a_foreign_graph_tells_its_nodes_too(open_hub: OpenHub) -> None:
+    async with open_hub(in_process=True) as hub:
+        event, _ = await hub.run("langgraph_app.loop", joke="cats")
+        view = await progress(hub, event.execution_id or "")
+        assert standing(view) == dict.fromkeys(("tell", "grade", "inner:polish"), "succeeded")
+        assert [one["runs"] for one in view["nodes"]] == [2, 2, 1]
+
+
 async def test_it_is_asked_over_http(open_hub: OpenHub, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     async with open_hub(in_process=True) as hub:
@@ -154,7 +179,7 @@ def test_a_broken_card_leaves_its_app_out_and_names_every_fault(
     )
     monkeypatch.syspath_prepend(tmp_path)
     registry = Registry.load(["broken_cards_app", "cards_app"])
-    assert {one.name for one in registry} == {"cards.order", "cards.quote"}
+    assert {one.name for one in registry} == {"cards.order", "cards.quote", "cards.spending"}
     (failure,) = registry.failures
     assert "a.yaml:5:18: ${x}: there is no step" in failure.error.message
     assert "a.yaml:6:3" in failure.error.message

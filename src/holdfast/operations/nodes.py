@@ -62,7 +62,13 @@ def _declaration(kit: Kit, execution: Execution) -> Declaration | None:
 def _declared(declaration: Declaration, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every node by its whole name, those of included pipelines after the node itself."""
     included = {other.name: other for other in declaration.included()}
-    for node in declaration.describe()["nodes"]:
+    nodes: list[dict[str, Any]] = declaration.describe()["nodes"]
+    places = {_decided_after(node): place for place, node in reversed(list(enumerate(nodes)))}
+
+    def place(node: dict[str, Any]) -> int:
+        return places[_decided_after(node)]
+
+    for node in sorted(nodes, key=place):  # what decides after a node is told right after it
         if node["kind"] in ("start", "end"):
             continue
         name = prefix + str(node["name"])
@@ -72,10 +78,16 @@ def _declared(declaration: Declaration, prefix: str) -> Iterator[tuple[str, dict
             yield from _declared(other, f"{name}.")
 
 
+def _decided_after(node: dict[str, Any]) -> str:
+    name = str(node["name"])
+    return name.rpartition(".")[0] if node["kind"] in ("router", "loop") else name
+
+
 def _by_node(steps: tuple[Step, ...]) -> dict[str, list[Step]]:
     """Steps by the whole name of their node, in their order."""
     found: dict[str, list[Step]] = {}
     names: dict[int, str] = {}
+    parents: dict[int, int | None] = {}
     inside: dict[int, str] = {}  # what the names below a step begin with
     for step in steps:
         prefix = inside.get(step.parent or 0, "")
@@ -83,8 +95,11 @@ def _by_node(steps: tuple[Step, ...]) -> dict[str, list[Step]]:
         inside[step.step] = f"{name}." if step.kind in INNER else prefix
         found.setdefault(name, []).append(step)
         # A foreign graph's subgraphs: LangGraph draws their nodes as `outer:inner`.
-        if step.parent is not None and step.parent in names:
-            found.setdefault(f"{names[step.parent]}:{step.operation}", []).append(step)
+        above = step.parent
+        while above is not None:
+            found.setdefault(f"{names[above]}:{step.operation}", []).append(step)
+            above = parents.get(above)
+        parents[step.step] = step.parent
     return found
 
 

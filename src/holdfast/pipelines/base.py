@@ -13,6 +13,8 @@ from langgraph.graph.state import CompiledStateGraph
 
 from holdfast.errors import DeclarationError
 
+from .budget import Budget
+
 MAX_NAME_CHARS = 200
 
 MAX_PRIORITY = 1000
@@ -34,6 +36,7 @@ class DeclarationOptions(TypedDict, total=False):
     durable: bool
     keeps: Sequence[type[Any]]
     keep_checkpoints: bool
+    budget: Budget | None
 
 
 class Declaration(ABC):
@@ -55,6 +58,7 @@ class Declaration(ABC):
         keeps: classes (pydantic models, dataclasses, enums) that checkpoints may hold besides
             those the declaration itself names.
         keep_checkpoints: also when the event has come to rest.
+        budget: what one execution may spend; None for as much as it takes.
     """
 
     kind: ClassVar[str] = "pipeline"
@@ -78,6 +82,7 @@ class Declaration(ABC):
         self.durable = options.get("durable", False)
         self.keeps = tuple(options.get("keeps", ()))
         self.keep_checkpoints = options.get("keep_checkpoints", False)
+        self.budget = options.get("budget")
         self._check_options(options)
 
     def _check_options(self, options: DeclarationOptions) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from holdfast.errors import ExpressionError
 from holdfast.llm.scripted import Script
 from holdfast.pipelines.base import Declaration
+from holdfast.pipelines.budget import Budget
 from holdfast.pipelines.fingerprint import fingerprint
 from holdfast.pipelines.pipeline import END as GRAPH_END
 from holdfast.pipelines.pipeline import Pipeline
@@ -46,6 +47,9 @@ class CardPipeline(Pipeline):
             max_running=card.max_running,
             retention=None if card.retention is None else timedelta(days=card.retention),
             durable=card.durable,
+            budget=None
+            if card.budget is None
+            else Budget(tokens=card.budget.tokens, credits=card.budget.credits),
         )
         self.file = file
         self._text = text

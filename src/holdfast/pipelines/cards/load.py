@@ -138,9 +138,9 @@ class Cards(Declarations):
                     for step in read.card.steps
                     if f'"{step}"' in error.message or f"{step} →" in error.message
                 ),
-                ("name",),
+                ("budget",) if "budget" in error.message and read.card.budget else ("name",),
             )
-            faults.add(place, error.message, hint=error.hint, key=place != ("name",))
+            faults.add(place, error.message, hint=error.hint, key=len(place) > 1)
             return
         read.pipeline = self._made[read.card.name] = pipeline
 
