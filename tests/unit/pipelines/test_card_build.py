@@ -8,6 +8,7 @@ import pytest
 from card_tools import HEAD, add, card, cards, fail, upper
 
 from holdfast import END, Pipeline, State
+from holdfast.engine.serializer import StrictSerializer
 from holdfast.errors import (
     BranchesFailed,
     InvalidInput,
@@ -367,6 +368,19 @@ def test_waits_and_checkpoints_are_the_same_nodes():
     wake = datetime(2026, 12, 24, 18, tzinfo=UTC).timestamp() * 1e6
     assert wiring["until"].asks(state) == {"wake_at": wake}
     assert wiring["paid"].asks(state)["subject"] == "abc"
+
+
+def test_answers_of_a_card_are_told_apart_in_checkpoints():
+    fields = "{x: {type: object, properties: {y: {type: string}}}}"
+    asking = f"human_checkpoint: {{question: Well, answer: {fields}}}"
+    made = card(f"a_b:\n  {asking}\n  next: ab\nab:\n  {asking}\n  next: a__b\na__b:\n  {asking}")
+    kept = [one for one in made.kept() if one.__module__.startswith("holdfast.cards")]
+    assert len({(one.__module__, one.__qualname__) for one in kept}) == len(kept) == 7
+    serializer = StrictSerializer(made.kept(), "test")
+    for name in ("a_b", "a__b"):
+        written = made._wiring.nodes[name].answer.model_validate({"x": {"y": "z"}})
+        read = serializer.loads_typed(serializer.dumps_typed(written))
+        assert (type(read), read) == (type(written), written)
 
 
 def test_policies_reach_the_node():

@@ -172,7 +172,8 @@ class Checked:
                 )
             return found
         try:
-            return model_of(title, declared, f"holdfast.cards.{self.card.name}")
+            place = ".".join(str(part) for part in path)
+            return model_of(title, declared, f"holdfast.cards.{self.card.name}", place)
         except BadField as error:
             self._add((*path, *error.path), str(error))
             return None

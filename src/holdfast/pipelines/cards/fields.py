@@ -54,13 +54,16 @@ class BadField(Exception):
         self.path = path
 
 
-def model_of(name: str, declared: Mapping[str, FieldShape], module: str) -> type[BaseModel]:
+def model_of(
+    name: str, declared: Mapping[str, FieldShape], module: str, place: str
+) -> type[BaseModel]:
     """A pydantic model with these fields; values are taken strictly, others refused.
 
     Args:
         name: of the class, shown in errors and schemas.
         declared: the fields.
-        module: where it is said to come from: a checkpoint names its classes by it.
+        module: where it is said to come from, and
+        place: … where in there: a checkpoint tells its classes apart by these two.
 
     Raises:
         BadField: a name, limit or default cannot be meant.
@@ -71,7 +74,8 @@ def model_of(name: str, declared: Mapping[str, FieldShape], module: str) -> type
             raise BadField((field,), f'"{field}" is no name for a field')
         if field in dir(BaseModel):
             raise BadField((field,), f'the name "{field}" is taken')
-        kind = _type(f"{name}{field.title().replace('_', '')}", shape, module, (field,))
+        inner = f"{name}{field.title().replace('_', '')}"
+        kind = _type(inner, shape, module, f"{place}.{field}", (field,))
         required = shape.required if shape.required is not None else not _has_default(shape)
         default: Any = ... if required else shape.default
         if not required and default is None:
@@ -80,7 +84,9 @@ def model_of(name: str, declared: Mapping[str, FieldShape], module: str) -> type
             _check_default(kind, shape, field)
         made[field] = (kind, Field(default, description=shape.description or None))
     config = ConfigDict(extra="forbid", strict=True)
-    return create_model(name, __config__=config, __module__=module, **made)
+    model = create_model(name, __config__=config, __module__=module, **made)
+    model.__qualname__ = place
+    return model
 
 
 def _has_default(shape: FieldShape) -> bool:
@@ -95,13 +101,13 @@ def _check_default(kind: Any, shape: FieldShape, field: str) -> None:
         raise BadField((field, "default"), f"the default does not fit: {told}") from error
 
 
-def _type(name: str, shape: FieldShape, module: str, path: tuple[str, ...]) -> Any:
+def _type(name: str, shape: FieldShape, module: str, place: str, path: tuple[str, ...]) -> Any:
     kind = _TYPES[shape.type]
     if shape.items is not None:
-        kind = list[_type(name, shape.items, module, (*path, "items"))]
+        kind = list[_type(name, shape.items, module, f"{place}.items", (*path, "items"))]
     if shape.properties is not None:
         try:
-            kind = model_of(name, shape.properties, module)
+            kind = model_of(name, shape.properties, module, place)
         except BadField as error:
             raise BadField((*path, "properties", *error.path), str(error)) from error
     if shape.enum is not None:
