@@ -58,12 +58,10 @@ def test_every_fault_with_its_line_and_column(shell: Shell) -> None:
     )
     card.write_text(text)
     done = shell("cards", "check", "cards/order.yaml", "--app", "cards_app", code=1)
+    known = "approve, both, credit, end, gate, paid, price, prices, quote, stock, too_much"
     assert done.stdout.splitlines() == [
         "cards/order.yaml:28:27: cannot read '=' (== compares)",
-        (
-            'cards/order.yaml:38:15: there is no step "p" (known: approve, both, credit, end, gate, '
-            "paid, price, prices, quote, stock, too_much)"
-        ),
+        f'cards/order.yaml:38:15: there is no step "p" (known: {known})',
         'cards/order.yaml:40:3: step "paid" is never reached (no way leads to it)',
     ]
     assert done.stderr == "3 fault(s) in 1 card(s).\n"

@@ -56,6 +56,8 @@ def test_every_fault_is_told_with_its_place():
     [
         ("a: {complete: 1, execute: {action: fail}}", 1, 6, "a step is one thing"),
         ("a: {next: b}", 1, 6, "say what it is"),
+        ("a: {execute: }", 1, 6, 'there is nothing after "execute:"'),
+        ("a: {complete: 1, timeout: }", 1, 6, 'there is nothing after "timeout:"'),
         ("a: {complete: 1, next: b}", 1, 6, '"complete" ends the run'),
         ("a: {wait: {seconds: 1}, retries: 2}", 1, 6, '"retries" has no meaning for wait'),
         ("a: {wait: {seconds: 1, event: x}}", 1, 13, "say one of: seconds, until, event"),
