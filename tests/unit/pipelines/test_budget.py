@@ -105,6 +105,30 @@ async def test_a_group_does_not_hide_it(run, on_failure):
     assert isinstance(ran.error, BudgetExceeded)
 
 
+async def test_a_branch_that_spends_it_ends_the_execution(run):
+    made = Pipeline(
+        "t", version="1", event=Text, scripted=lambda request: "no", budget=Budget(tokens=300)
+    )
+    judge = made.model("judge", prompt="{{ event.text }}", answer=Yes, tries=9)
+    made.start(made.parallel("both", [judge], on_failure="continue"))
+    ran = await run(made, EVENT)
+    assert isinstance(ran.error, BudgetExceeded)
+    assert 1 <= len(ran.attempts("judge")) < 9
+
+
+async def test_an_item_that_spends_it_ends_the_execution(run):
+    made = Pipeline(
+        "t", version="1", event=Text, scripted=lambda request: "no", budget=Budget(tokens=300)
+    )
+    ask = made.model("ask", prompt="{{ event.text }}")
+    each = made.map(
+        "each", ask, over=lambda state: list(range(9)), at_once=1, on_failure="continue"
+    )
+    made.start(each)
+    ran = await run(made, EVENT)
+    assert isinstance(ran.error, BudgetExceeded)
+
+
 async def test_a_card_has_the_same_budget(run):
     steps = """
         first:
