@@ -56,8 +56,8 @@ def test_every_fault_is_told_with_its_place():
     [
         ("a: {complete: 1, execute: {action: fail}}", 1, 6, "a step is one thing"),
         ("a: {next: b}", 1, 6, "say what it is"),
-        ("a: {execute: }", 1, 6, 'there is nothing after "execute:"'),
-        ("a: {complete: 1, timeout: }", 1, 6, 'there is nothing after "timeout:"'),
+        ("a: {execute: }", 1, 7, 'there is nothing after "execute:"'),
+        ("a: {complete: 1, timeout: }", 1, 20, 'there is nothing after "timeout:"'),
         ("a: {complete: 1, next: b}", 1, 6, '"complete" ends the run'),
         ("a: {wait: {seconds: 1}, retries: 2}", 1, 6, '"retries" has no meaning for wait'),
         ("a: {wait: {seconds: 1, event: x}}", 1, 13, "say one of: seconds, until, event"),
@@ -95,6 +95,28 @@ def test_every_fault_is_told_with_its_place():
         ),
         ("a: {execute: {model: {prompt: 'say {{ evnt.text }}'}}}", 1, 34, '"evnt"'),
         ("a: {execute: {model: {prompt: 'say {{ event.text '}}}", 1, 34, "line 1 of the prompt"),
+        ("a: {execute: {model: {prompt: '{{ event.txt }}'}}}", 1, 34, 'event has no "txt"'),
+        (
+            'a: {execute: {model: {prompt: "{% if event.tags %}\\nx{{ event.gs }}{% endif %}"}}}',
+            1,
+            34,
+            'line 2 of the prompt: event has no "gs"',
+        ),
+        (
+            "a: {execute: {model: {prompt: '{{ b }}'}}, next: b}\nb: {complete: 1}",
+            1,
+            34,
+            '"b" cannot have run before "a"',
+        ),
+        (
+            (
+                "a: {execute: {model: {prompt: x, answer: {k: {type: string}}}}, next: b}\n"
+                "b: {execute: {model: {prompt: '{{ a.kk }} {{ a.k.upper() }}'}}}"
+            ),
+            2,
+            34,
+            'a has no "kk"',
+        ),
         ("a: {execute: {model: {prompt: x, answer: Verdict}}}", 1, 44, 'no schema "Verdict"'),
         (
             "a: {execute: {model: {prompt: x, answer: {k: {type: string, minimum: 1}}}}}",

@@ -230,9 +230,32 @@ class References:
                 offset=at if "\n" not in source else 0,
             )
         try:
-            Prompt(source, f'step "{name}"').check(self._card.steps)
+            prompt = Prompt(source, f'step "{name}"')
+            prompt.check(self._card.steps)
         except DeclarationError as error:
             self._add(path, error.message, error.hint)
+            return
+        ready = self._plan.before(name)
+        for head, field, line in sorted(set(prompt.looks()), key=str):
+            where = f"line {line} of the prompt: " if "\n" in source else ""
+            if head in self._card.steps and head not in ready and name in self._plan.reached:
+                self._add(path, f'{where}"{head}" cannot have run before "{name}"')
+            elif field is not None:
+                self._field(head, field, path, where)
+
+    def _field(self, head: str, field: str, path: Path, where: str) -> None:
+        """A template's `head.field`: unlike a reference it may use what a class defines."""
+        if head != "event" and head not in self._card.steps:
+            return
+        kind: Any = self._event or UNKNOWN if head == "event" else self._result_type(head)
+        if isinstance(kind, _Group):
+            there, names = field in (*kind.members, "items", "keys", "values"), [*kind.members]
+        else:
+            there, _, names = inside(kind, field)
+        if not there and not hasattr(kind, field):
+            close = get_close_matches(field, names, 1)
+            hint = f"did you mean {close[0]}?" if close else f"it has: {', '.join(names)}"
+            self._add(path, f'{where}{head} has no "{field}"', hint if names else "")
 
 
 class _Group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 KINDS = ("execute", "parallel", "map", "subprocess", "wait", "human_checkpoint", "complete")
 """What a step may be; one that has a condition may be nothing else."""
@@ -20,6 +21,9 @@ POLICIES = (
 )
 
 WITHOUT_POLICY = ("wait", "human_checkpoint", "complete", "condition")
+
+EMPTY_KEY = "empty_key"
+"""Pydantic's type of the error for a key with nothing after it."""
 
 END = "end"
 """Where a way leads that ends the run."""
@@ -39,7 +43,9 @@ class Shape(BaseModel):
         if isinstance(values, dict):
             for key, value in cast("dict[str, Any]", values).items():
                 if value is None and key not in cls.may_be_null:
-                    raise ValueError(f'there is nothing after "{key}:"')
+                    raise PydanticCustomError(
+                        EMPTY_KEY, 'there is nothing after "{key}:"', {"key": key}
+                    )
         return cast("Any", values)
 
 

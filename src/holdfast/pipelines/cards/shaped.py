@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from .faults import Faults, near
-from .model import CardShape, Shape
+from .model import EMPTY_KEY, CardShape, Shape
 from .reader import Reader
 
 
@@ -34,7 +34,7 @@ def _shape_fault(item: Any, faults: Faults) -> None:
     for part in item["loc"]:  # parts that stand for a choice between shapes are no keys
         if (*path, part) in faults.places:
             path = (*path, part)
-    last = item["loc"][-1]
+    last = item["loc"][-1] if item["loc"] else ""
     message: str = item["msg"].removeprefix("Value error, ")
     match item["type"]:
         case "missing":
@@ -43,6 +43,8 @@ def _shape_fault(item: Any, faults: Faults) -> None:
             known = _known_keys(item["loc"][:-1])
             hint = near(str(last), known)
             faults.add(path, f'there is no key "{last}" here', hint=hint, key=True)
+        case kind if kind == EMPTY_KEY:
+            faults.add((*path, item["ctx"]["key"]), message, key=True)
         case "string_type" if isinstance(item["input"], int | float):
             faults.add(path, "this must be a text", hint="put it in quotes")
         case _:
