@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holdfast.client import Client, SyncClient
     from holdfast.client.local import connect
+    from holdfast.pipelines.cards.actions import action
+    from holdfast.pipelines.cards.load import load_card, load_cards
     from holdfast.pipelines.context import RunContext, current_run
     from holdfast.pipelines.graph import Graph
     from holdfast.pipelines.nodes import Skip
@@ -25,8 +27,11 @@ _HOMES = {
     "Skip": "holdfast.pipelines.nodes",
     "State": "holdfast.pipelines.state",
     "SyncClient": "holdfast.client",
+    "action": "holdfast.pipelines.cards.actions",
     "connect": "holdfast.client.local",
     "current_run": "holdfast.pipelines.context",
+    "load_card": "holdfast.pipelines.cards.load",
+    "load_cards": "holdfast.pipelines.cards.load",
 }
 
 __all__ = [
@@ -39,8 +44,11 @@ __all__ = [
     "Skip",
     "State",
     "SyncClient",
+    "action",
     "connect",
     "current_run",
+    "load_card",
+    "load_cards",
 ]
 
 

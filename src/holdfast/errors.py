@@ -13,6 +13,10 @@ HoldfastError
 │   ├── VersionGone         version_gone          it began under a version that is not loaded
 │   └── NobodyWaits         nobody_waits          an event that only answers waits found none
 ├── DeclarationError        bad_declaration       a pipeline is wired wrongly; names the node
+│   └── CardError           bad_card              a card cannot be read; names line and column
+├── ExpressionError         bad_expression        a card's expression cannot be worked out
+│   └── MissingValue        missing_value         a card's reference leads nowhere; names it
+├── BudgetExceeded          budget_exceeded       an execution has used up what it may spend
 ├── AppError                app_failed            an app module could not be loaded
 ├── NoResult                no_result             a node's result was asked for that is not there
 ├── StepTimeout             step_timeout          a step did not finish in the time its policy gives
@@ -142,6 +146,30 @@ class DeclarationError(HoldfastError):
     """A pipeline is declared wrongly; the message names pipeline and node."""
 
     code = "bad_declaration"
+
+
+class CardError(DeclarationError):
+    """A card cannot be read or declares something wrong; `fields` names each place."""
+
+    code = "bad_card"
+
+
+class ExpressionError(HoldfastError):
+    """A card's expression cannot be worked out with what the run has."""
+
+    code = "bad_expression"
+
+
+class MissingValue(ExpressionError, LookupError):
+    """A card's reference leads to a value that is not there."""
+
+    code = "missing_value"
+
+
+class BudgetExceeded(HoldfastError):
+    """An execution has spent what its pipeline allows it."""
+
+    code = "budget_exceeded"
 
 
 class AppError(HoldfastError):

@@ -60,6 +60,7 @@ OPERATIONS = [
     ("GET", "/api/v1/executions"),
     ("POST", "/api/v1/executions/prune"),
     ("GET", "/api/v1/executions/{execution_id}"),
+    ("GET", "/api/v1/executions/{execution_id}/progress"),
     ("GET", "/api/v1/executions/{execution_id}/export"),
     ("POST", "/api/v1/executions/{execution_id}/cancel"),
     ("POST", "/api/v1/executions/{execution_id}/migrate"),

@@ -16,6 +16,7 @@ from holdfast.operations import read
 from holdfast.operations.cancel import cancel_execution
 from holdfast.operations.export import export_execution
 from holdfast.operations.many import many_executions
+from holdfast.operations.nodes import nodes_of
 from holdfast.operations.pause import pause
 from holdfast.operations.progress import follow
 from holdfast.operations.resume import NOTHING, migrate, resume
@@ -123,6 +124,20 @@ async def get_execution(request: Request, caller: Caller, execution_id: IdInPath
     whole = await read.execution(parts_of(request).kit, execution_id, caller.owner_id)
     view = record_view(whole.execution, whole.steps, whole.attempts, whole.payload)
     view["links"] = execution_links(execution_id, whole.execution.event_id)
+    return json(view)
+
+
+@router.get(
+    "/{execution_id}/progress",
+    responses=answers({200: (schemas.ExecutionProgress, "Its nodes.")}, 404, 422),
+    dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
+)
+async def get_progress(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
+    """Tell which nodes of its pipeline an execution has done, and which are still to come."""
+    _check(execution_id)
+    view = await nodes_of(parts_of(request).kit, execution_id, caller.owner_id)
+    view["links"] = execution_links(execution_id, view["event_id"])
     return json(view)
 
 

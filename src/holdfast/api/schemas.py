@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -280,6 +280,39 @@ class ExecutionDetail(Execution):
     input: Any
     output: Any
     steps: list[Step]
+
+
+class NodeProgress(Answer):
+    """A node of a pipeline, as far as an execution has come."""
+
+    name: str = Field(description="`quote.price` is node `price` of what `quote` includes.")
+    kind: str
+    group: str | None = Field(description="The group or map that runs it.")
+    status: Literal["pending", "not_run", "waiting", "paused"] | StepStatus = Field(
+        description="Of its last run; `not_run`: the execution ended without it."
+    )
+    runs: int = Field(description="How often: loops and maps run a node more than once.")
+    outcomes: dict[str, int] = Field(description="Runs by status.")
+    step: int | None = Field(description="Number of its last step in the record.")
+    skip_reason: str | None
+    error: dict[str, Any] | None
+    started_at: Time | None
+    duration_ms: Milliseconds | None
+
+
+class ExecutionProgress(Answer):
+    """Every node of an execution's pipeline and where it stands."""
+
+    id: str
+    event_id: str
+    name: str
+    version: str
+    status: ExecutionStatus
+    declared: bool = Field(
+        description="False when that version is not loaded: only nodes that ran are listed."
+    )
+    nodes: list[NodeProgress]
+    links: ExecutionLinks
 
 
 class Export(Answer):

@@ -104,6 +104,29 @@ def tail(
 
 
 @app.command()
+def progress(
+    id: Id,  # noqa: A002
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """List every node of its pipeline with its status, those still to come as well."""
+    from .terminal import write_json
+
+    view = run(_with(url, id, lambda client, found: client.progress(found)))
+    if as_json:
+        write_json(view)
+        return
+    from .tables import progress_table
+    from .terminal import show as put
+    from .terminal import tell
+
+    put(progress_table(view))
+    if not view["declared"]:
+        known = f"{view['name']} v{view['version']}"
+        tell(f"{known} is not loaded: only nodes that ran are listed.", "yellow")
+
+
+@app.command()
 def export(
     id: Id,  # noqa: A002
     out: Annotated[

@@ -145,3 +145,17 @@ def event_sheet(view: View) -> list[Text]:
     if view.get("result"):
         lines += passage("output", view["result"]["output"])
     return lines
+
+
+def progress_table(view: View) -> Table:
+    """Every node of an execution's pipeline, and where it stands."""
+    drawn = table("node", "kind", "status", right=("runs", "time"))
+    for node in view["nodes"]:
+        drawn.add_row(
+            Text(one_line(node["name"], 60)),
+            Text(one_line(node["kind"], 20), "dim"),
+            Text(node["status"], style_of(node["status"]) or "dim"),
+            str(node["runs"]) if node["runs"] else MISSING,
+            milliseconds(node["duration_ms"]),
+        )
+    return drawn

@@ -210,6 +210,10 @@ class Client:
         """
         return self._pages(f"{API}/executions", filters)
 
+    async def progress(self, execution_id: str) -> View:
+        """Every node of an execution's pipeline with its status, also while it runs."""
+        return await self._ask("GET", f"{_execution(execution_id)}/progress")
+
     async def export(self, execution_id: str) -> View:
         """An execution and its event as one self-contained document."""
         return await self._ask("GET", f"{_execution(execution_id)}/export")

@@ -99,6 +99,10 @@ class SyncClient:
         """See `Client.executions`."""
         return self._each(self._client.executions(**filters))
 
+    def progress(self, execution_id: str) -> View:
+        """See `Client.progress`."""
+        return self._call(self._client.progress, execution_id)
+
     def export(self, execution_id: str) -> View:
         """See `Client.export`."""
         return self._call(self._client.export, execution_id)

@@ -218,6 +218,8 @@ class Engine:
             models=self._models,
             ports=self._ports,
             threads=self._threads,
+            budget=declaration.budget,
+            spent=x.collector.spent,
         )
         config: RunnableConfig = {
             "callbacks": [RecordingHandler(x.collector)],

@@ -44,6 +44,7 @@ _CODES: Mapping[str, str] = {
     "rate_limit_exceeded": "rate_limit",
     "server_error": "temporary",
     "overloaded_error": "temporary",
+    "budget_exceeded": "budget",  # our own
 }
 _TRANSPORT: Mapping[str, frozenset[str]] = {
     # By name: importing a vendor's SDK only to know its errors would cost its import.

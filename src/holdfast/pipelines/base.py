@@ -13,6 +13,8 @@ from langgraph.graph.state import CompiledStateGraph
 
 from holdfast.errors import DeclarationError
 
+from .budget import Budget
+
 MAX_NAME_CHARS = 200
 
 MAX_PRIORITY = 1000
@@ -34,6 +36,7 @@ class DeclarationOptions(TypedDict, total=False):
     durable: bool
     keeps: Sequence[type[Any]]
     keep_checkpoints: bool
+    budget: Budget | None
 
 
 class Declaration(ABC):
@@ -55,6 +58,7 @@ class Declaration(ABC):
         keeps: classes (pydantic models, dataclasses, enums) that checkpoints may hold besides
             those the declaration itself names.
         keep_checkpoints: also when the event has come to rest.
+        budget: what one execution may spend; None for as much as it takes.
     """
 
     kind: ClassVar[str] = "pipeline"
@@ -78,6 +82,7 @@ class Declaration(ABC):
         self.durable = options.get("durable", False)
         self.keeps = tuple(options.get("keeps", ()))
         self.keep_checkpoints = options.get("keep_checkpoints", False)
+        self.budget = options.get("budget")
         self._check_options(options)
 
     def _check_options(self, options: DeclarationOptions) -> None:
@@ -188,3 +193,19 @@ class Declaration(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, version={self.version!r})"
+
+
+class Declarations(ABC):
+    """Several declarations that an app makes at once."""
+
+    @abstractmethod
+    def declarations(self) -> Sequence[Declaration]:
+        """Those with which nothing is wrong."""
+
+    @abstractmethod
+    def proven(self) -> Sequence[Declaration]:
+        """All of them.
+
+        Raises:
+            DeclarationError: something is wrong with one.
+        """

@@ -15,6 +15,8 @@ from holdfast.errors import OutsideRun
 from holdfast.llm.factory import Models
 from holdfast.ports import Ports
 
+from .budget import Budget, Spent
+
 T = TypeVar("T")
 
 _current: ContextVar[RunContext] = ContextVar("holdfast_run")
@@ -49,6 +51,8 @@ class RunContext:
         threads: where synchronous nodes run; None for the loop's default executor.
         sleep: how pauses between tries are waited for.
         chance: numbers from 0 to 1 that spread those pauses.
+        budget: what it may spend.
+        spent: what it has spent; None where nobody counts.
     """
 
     execution_id: str
@@ -60,6 +64,8 @@ class RunContext:
     threads: Executor | None = None
     sleep: Sleep = asyncio.sleep
     chance: Callable[[], float] = random.random
+    budget: Budget | None = None
+    spent: Spent | None = None
 
     async def submit(
         self,
@@ -130,6 +136,17 @@ async def in_thread(fn: Callable[..., T], *args: Any) -> T:
 
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(run.threads if run else None, call)
+
+
+def within_budget(where: str, *, asks: bool) -> None:
+    """Refuse a step of the current run for which nothing is left.
+
+    Raises:
+        BudgetExceeded: its budget is spent.
+    """
+    run = _current.get(None)
+    if run is not None and run.budget is not None and run.spent is not None:
+        run.budget.check(run.spent, where, asks=asks)
 
 
 def no_thread_yet() -> None:

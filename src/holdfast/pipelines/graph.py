@@ -65,9 +65,14 @@ class Graph(Declaration):
                 `retention`; see `Declaration`.
 
         Raises:
-            DeclarationError: it is no LangGraph graph, or it does not compile.
+            DeclarationError: it is no LangGraph graph, it does not compile, or it has a budget.
         """
         super().__init__(name, version=version, **options)
+        if self.budget is not None:
+            raise DeclarationError(
+                f"graph {name}: a budget is kept between a pipeline's steps",
+                hint="include the graph in a Pipeline(…, budget=…)",
+            )
         self._event = event
         self._module = calling_module()
         self._graph = self._compiled(graph)

@@ -18,7 +18,7 @@ from holdfast.recording import step_of
 from .base import AnyGraph
 from .inner import inner
 from .nodes import Action, Node
-from .parallel import failed_together
+from .parallel import failed_together, raise_budget
 from .policy import CONTINUE, PolicyOptions
 from .state import (
     Channels,
@@ -97,6 +97,7 @@ class Map(Node[list[Any]]):
             inner(config, at_once=self.at_once),
         )
         errors: dict[int, Exception] = final["errors"]
+        raise_budget(errors.values())
         if errors and self.policy.on_failure != CONTINUE:
             raise failed_together(
                 self.where,

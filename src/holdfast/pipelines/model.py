@@ -15,7 +15,7 @@ from holdfast.llm.scripted import Script
 from holdfast.recording import step_of
 
 from .answers import judge
-from .context import current_run
+from .context import current_run, within_budget
 from .nodes import Node
 from .policy import PolicyOptions
 from .prompts import Prompt
@@ -99,6 +99,7 @@ class ModelNode(Node[R]):
         options = chat.options(operation=self.name, schema=schema)
         errors: Sequence[str] = ()
         for _ in range(self.tries):
+            within_budget(self.where, asks=True)
             reply = await chat.model.ainvoke(messages, config, **options)
             verdict = judge(str(reply.text), schema, state)  # LangChain's is a subclass of str
             accepted = verdict.answer is not None

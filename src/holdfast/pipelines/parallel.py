@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph import END, START, StateGraph
 
-from holdfast.errors import BranchesFailed
+from holdfast.errors import BranchesFailed, BudgetExceeded
 from holdfast.recording import step_of
 
 from .base import AnyGraph
@@ -63,6 +63,7 @@ class Parallel(Node[Branches]):
         final = await self._compiled.ainvoke({**channels_of(state), "errors": {}}, inner(config))
         results, errors = final["results"], final["errors"]
         names = [branch.name for branch in self.branches]
+        raise_budget(errors.values())
         if errors and self.policy.on_failure != CONTINUE:
             raise failed_together(
                 f'pipeline {self.pipeline}: group "{self.name}"',
@@ -85,6 +86,17 @@ class Parallel(Node[Branches]):
     def describe(self) -> dict[str, Any]:
         """Also what happens when a branch fails."""
         return {**super().describe(), "on_failure": self.policy.on_failure}
+
+
+def raise_budget(errors: Iterable[Exception]) -> None:
+    """Raise what ends the execution, whatever its group's policy is.
+
+    Raises:
+        BudgetExceeded: a member's.
+    """
+    for error in errors:
+        if isinstance(error, BudgetExceeded):
+            raise error
 
 
 def failed_together(

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from holdfast.llm.scripted import Script
 
 from .base import AnyGraph, Declaration, DeclarationOptions
+from .budget import check_budget
 from .fingerprint import calling_module, fingerprint
 from .halting import Halting
 from .include import Included, refuse_circles
@@ -367,8 +368,15 @@ class Pipeline(Halting):
         if self._compiled is None:
             self._wiring.check()
             refuse_circles(self)
+            if self.budget is not None:
+                check_budget(self.budget, f"pipeline {self.name}", halts=self.checkpointed)
             for other in self.included():
                 other.check()
+                if other.budget is not None:
+                    raise self._wiring.error(
+                        f"it includes {other.name}, whose budget nobody would keep in there",
+                        hint="give the budget to the pipeline that includes it",
+                    )
             for node in self._wiring.nodes.values():
                 if isinstance(node, ModelNode):
                     for prompt in node.prompts:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from functools import cache
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import nodes as syntax
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -65,6 +66,18 @@ class Prompt:
                 f'{self._where}: the prompt uses "{name}", which is no node of the pipeline',
                 hint=f"did you mean {near[0]}?" if near else "",
             )
+
+    def looks(self) -> Iterator[tuple[str, str | None, int]]:
+        """What the template looks at: each variable's name, the field of it or None, the line."""
+        tree = _environment().parse(self.source)
+        fields: set[int] = set()
+        for found in tree.find_all(syntax.Getattr):
+            if isinstance(found.node, syntax.Name) and found.node.name in self._names:
+                fields.add(id(found.node))
+                yield found.node.name, found.attr, found.lineno
+        for name in tree.find_all(syntax.Name):
+            if name.name in self._names and id(name) not in fields:
+                yield name.name, None, name.lineno
 
     def render(self, state: State) -> str:
         """The prompt's text for one run.

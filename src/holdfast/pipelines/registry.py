@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from holdfast.errors import AppError, HoldfastError, UnknownPipeline
 
-from .base import Declaration
+from .base import Declaration, Declarations
 from .graph import Graph, is_graph
 
 ENTRY_POINTS = "holdfast.apps"
@@ -149,6 +149,12 @@ def _declarations(app: str) -> list[Declaration]:
         values = [value]
     else:
         values = list(vars(module).values())
+    try:
+        values += [
+            one for value in values if isinstance(value, Declarations) for one in value.proven()
+        ]
+    except HoldfastError as error:
+        raise AppError(f"app {app}: {error.message}", hint=error.hint) from error
     declarations = list(
         {id(value): value for value in values if isinstance(value, Declaration)}.values()
     )

@@ -10,11 +10,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 
 from holdfast.domain.status import StepStatus
-from holdfast.errors import StepTimeout
+from holdfast.errors import BudgetExceeded, StepTimeout
 from holdfast.recording import StepHandle, step_of
 
 from .caching import Kept, kept_result
-from .context import left_in_thread, no_thread_yet, waits
+from .context import left_in_thread, no_thread_yet, waits, within_budget
 from .policy import CONTINUE
 from .state import Failure, State, having
 
@@ -46,13 +46,14 @@ async def carry_out(node: Node[Any], state: State, config: RunnableConfig) -> di
     """
     step = step_of(config)
     try:
+        within_budget(node.where, asks=node.kind == "model")
         if node.policy.plain:
             return await node.leave(state, config)
         return await _under_policy(node, state, config, step)
     except Skip as skip:
         step.skip(skip.reason)
         return {node.name: None}
-    except GraphBubbleUp:  # an interrupt is no failure
+    except (GraphBubbleUp, BudgetExceeded):  # an interrupt is no failure; no policy mends a budget
         raise
     except Exception as error:
         failure = Failure.of(node.name, error)
@@ -107,7 +108,7 @@ async def _tries(
         try:
             async with node.slot():  # a try's time begins when it has one
                 return await _one_try(node, state, config, step, limit)
-        except (Skip, GraphBubbleUp):
+        except (Skip, GraphBubbleUp, BudgetExceeded):
             raise
         except Exception as error:
             if left_in_thread():  # never two of it at once

@@ -67,6 +67,14 @@ class OpenStep:
     skip_reason: str | None = None
 
 
+@dataclass(slots=True)
+class Spent:
+    """What an execution's attempts have spent so far, as far as it was reported."""
+
+    tokens: int = 0
+    credits: int = 0
+
+
 class Collector:
     """Turns what happens inside one execution into changes.
 
@@ -100,6 +108,7 @@ class Collector:
         self.execution_id = execution_id
         self.texts = texts or Texts()
         self.faults: list[str] = []
+        self.spent = Spent()
         self._sink = sink
         self._clock = clock
         self._code_left_running = code_left_running
@@ -264,6 +273,10 @@ class Collector:
             return
         facts.setdefault("usage", attempt.usage)
         step.last_attempt_failed = status is not StepStatus.SUCCEEDED
+        with self._lock:
+            self.spent.tokens += (facts.get("tokens_input") or 0) + (
+                facts.get("tokens_output") or 0
+            )
         if error is not None:
             facts["error"] = describe_error(error, with_traceback=False)
             with self.guard("attempt.error"):
@@ -295,6 +308,8 @@ class Collector:
         credits: int = 0,  # noqa: A002 - the record's own word
     ) -> None:
         """Note how the newest attempt's answer fared against its schema."""
+        with self._lock:
+            self.spent.credits += credits
         with self.guard("attempt.validated"):
             self._send(
                 AttemptValidated(

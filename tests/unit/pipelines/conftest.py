@@ -107,6 +107,7 @@ class Runner:
             for alias in ("fast", "standard")
         }
         sink, events = Sink(), SentEvents()
+        collector = Collector("x1", sink)
         cache = options.pop("cache", None) or NoCache()
         context = RunContext(
             execution_id=options.pop("execution_id", "x1"),
@@ -115,10 +116,12 @@ class Runner:
             delivery=1,
             models=Models(configs),
             ports=Ports(events=events, cache=cache),
+            budget=declaration.budget,
+            spent=collector.spent,
             **options,
         )
         ran = Ran(declaration, context, sink, events)
-        handler = RecordingHandler(Collector("x1", sink))
+        handler = RecordingHandler(collector)
         event = declaration.validate(data)
         with running(context):
             try:

@@ -1,0 +1,1 @@
+"""Cards: pipelines declared in YAML, read and declared through `Pipeline`'s own methods."""
