@@ -108,7 +108,17 @@ def waits_view(execution: Execution) -> list[View]:
     if execution.status is not ExecutionStatus.WAITING or not execution.stops:
         return []
     shown = ("id", "kind", "name", "question", "schema", "awaits", "subject")
-    return [{name: wait[name] for name in shown} for wait in execution.stops[-1]["waits"]]
+    return [
+        {name: wait[name] for name in shown} | {"child": _child_view(wait.get("child"))}
+        for wait in execution.stops[-1]["waits"]
+    ]
+
+
+def _child_view(child: View | None) -> View | None:
+    """The child execution a wait is for; None where it is for something else."""
+    if child is None:
+        return None
+    return {name: child[name] for name in ("pipeline", "event_id", "step")}
 
 
 def totals_view(totals: Totals) -> View:
