@@ -79,6 +79,16 @@ class Wait:
             fields["child"] = ChildRun(**fields["child"])
         return cls(**fields)
 
+    def on_record(self) -> dict[str, Any]:
+        """As JSON, without what a child's event has."""
+        child = None if self.child is None else replace(self.child, data=None)
+        return asdict(replace(self, child=child))
+
+
+def answer_on_record(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What came, without the output of a child: that stands in the child's own record."""
+    return {name: value for name, value in answer.items() if name != "output"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import orjson
@@ -22,7 +22,7 @@ from holdfast.domain.changes import (
 from holdfast.domain.checkpoints import saved_from_json
 from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Attempt, Execution, Record, Step, Totals
-from holdfast.domain.halts import Halt, Wait
+from holdfast.domain.halts import Halt, Wait, answer_on_record
 from holdfast.domain.ids import new_id
 from holdfast.domain.payload import EVENT_ENTRY, LOST_ENTRY, Entry, Payload, text_hash
 from holdfast.domain.recordings import Begun
@@ -89,7 +89,7 @@ class Running:
             self._entries = [EVENT_ENTRY] * min(1, self.halt.texts)
             self._entries += [LOST_ENTRY] * (self.halt.texts - 1)
             resumed = {"resumed_seq": self.seq, "resumed_at": start.claimed.started_at}
-            answers = {wait: told(one) for wait, one in start.claimed.answers.items()}
+            answers = {wait: answer_on_record(one) for wait, one in start.claimed.answers.items()}
             self._stops[-1] = {**self._stops[-1], **resumed, "answers": answers}
         self._waits: tuple[Wait, ...] = ()
 
@@ -226,7 +226,7 @@ class Running:
         )
 
     def _stop(self, change: Finished) -> dict[str, Any]:
-        waits = [stopped_for(one) for one in self._waits]
+        waits = [one.on_record() for one in self._waits]
         return {"seq": self.seq, "at": change.at, "status": change.status, "waits": waits}
 
     def _wait(self, written: Mapping[str, Any]) -> Wait:
@@ -420,24 +420,6 @@ class Running:
         if any(fields["status"] is StepStatus.ABANDONED for fields in tried):
             flags["abandoned"] = True
         return flags
-
-
-def stopped_for(wait: Wait) -> dict[str, Any]:
-    """A wait as the record keeps it: a child's event has its data."""
-    written = asdict(wait)
-    if wait.child is None:
-        del written["child"]
-    else:
-        written["child"]["data"] = None
-    return written
-
-
-def told(answer: Any) -> Any:
-    """An answer as the record keeps it: the output of a child stands in its own record."""
-    if isinstance(answer, dict) and "child" in answer:
-        answer = cast("dict[str, Any]", answer)
-        return {name: value for name, value in answer.items() if name != "output"}
-    return answer
 
 
 def _reopened(fields: Mapping[str, Any]) -> dict[str, Any]:

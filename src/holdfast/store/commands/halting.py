@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -227,9 +227,7 @@ def _row(
         if child is not None and one.child_id == child.event_id is not None:
             # Its child ended while the parent ran: that answer has not been given yet.
             answer, answered_at = one.answer, one.answered_at
-    spec = {**asdict(wait), "wake_at": wake_at, "wake_in": None}
-    if child is not None:
-        spec["child"]["data"] = None  # its event has it
+    spec = {**wait.on_record(), "wake_at": wake_at, "wake_in": None}
     return (
         event_id,
         wait.id,
