@@ -151,45 +151,35 @@ def die():
 
 run = UnitOfWork.run
 
-def mortal(self, commands):
-    global seen
-    if any(isinstance(one, Finish) for one in commands):
-        counts = True
-    elif any(isinstance(one, Claim) for one in commands):
-        counts = None  # only if it takes something
-    else:
-        return run(self, commands)
-    commit = self._connection.commit
-    outcomes = []
+def one_by_one(self, commands):
+    # Each in a transaction of its own, so that the same run has the same commits.
+    return [outcome for one in commands for outcome in alone(self, one)]
 
-    def last(commit=commit):
-        global seen
-        changed = counts or any(
-            isinstance(one, list) and one for one in self.took
-        )
-        seen += bool(changed)
-        if changed and seen == place and when == "before":
-            die()
-        commit()
-        if changed and seen == place and when == "after":
-            die()
-
-    self.took = []
-    group = self._group
+def alone(self, command):
+    commit, group, changed = self._connection.commit, self._group, isinstance(command, Finish)
 
     def noted(kind, of):
+        nonlocal changed
         results = group(kind, of)
-        if kind is Claim:
-            self.took += results
+        changed = changed or kind is Claim and bool(results[0])
         return results
 
-    self._group, self._connection.commit = noted, last
+    def mortal():
+        global seen
+        seen += changed
+        if changed and (seen, when) == (place, "before"):
+            die()
+        commit()
+        if changed and (seen, when) == (place, "after"):
+            die()
+
+    self._group, self._connection.commit = noted, mortal
     try:
-        return run(self, commands)
+        return run(self, [command])
     finally:
         self._group, self._connection.commit = group, commit
 
-UnitOfWork.run = mortal
+UnitOfWork.run = one_by_one
 
 async def main():
     async with run_hub(settings.load(), in_process=True) as parts:
@@ -240,7 +230,7 @@ async def test_a_hub_is_killed_around_every_commit(
 async def test_a_parent_that_waits_survives_a_restart_and_a_new_version_of_the_child(
     open_hub: OpenHub, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_hub(in_process=True, runner_slots=1) as hub:
+    async with open_hub(runners=1, stop_grace=0) as hub:
         event_id = await hub.submit("parent.one", item="slow", folder=str(tmp_path))
         async with asyncio.timeout(20):
             while (

@@ -284,6 +284,7 @@ class ChildExecution(Answer):
     status: ExecutionStatus
     step: int | None = Field(description="Of its parent's steps, the one that started it.")
     error: dict[str, Any] | None
+    flags: dict[str, Any]
     started_at: Time
     finished_at: Time | None
     duration_ms: Milliseconds | None
@@ -297,6 +298,7 @@ class FamilySums(Answer):
     """Sums over an execution and all that it started, directly or not; each counts once."""
 
     executions: int
+    estimated: bool = Field(description="Whether tokens of any were estimated.")
     tokens: Tokens
     cost_usd: Dollars
     credits: int

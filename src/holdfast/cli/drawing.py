@@ -197,11 +197,15 @@ def _row(step: View, guide: str) -> Row:
 def _sum_cells(child: View) -> dict[str, str]:
     """A child's own sums, and its id to look further with."""
     sums, unknown = child["tokens"], child["unknown"]
+    lacks: dict[str, Any] = {
+        "unknown": unknown["usage"],
+        "estimated": bool(child["flags"].get("tokens_estimated")),
+    }
     return {
         "model": one_line(child["id"]),
-        "in": tokens(sums["input"], unknown=unknown["usage"]) + " in",
+        "in": tokens(sums["input"], **lacks) + " in",
         "cached": f"({sums['cached']:,} cached)" if sums["cached"] else "",
-        "out": tokens(sums["output"], unknown=unknown["usage"]) + " out",
+        "out": tokens(sums["output"], **lacks) + " out",
         "cost": dollars(child["cost_usd"], unknown=unknown["cost"]),
     }
 
@@ -289,15 +293,17 @@ def _sums(view: View) -> str:
 
 def _family_sums(view: View) -> str:
     """The sums over the execution and all it started, each counted once."""
-    sums, unknown = view["with_children"]["tokens"], view["with_children"]["unknown"]
+    whole = view["with_children"]
+    sums, unknown = whole["tokens"], whole["unknown"]
+    lacks: dict[str, Any] = {"unknown": unknown["usage"], "estimated": whole["estimated"]}
     parts = [
-        count(view["with_children"]["executions"], "execution"),
-        f"{tokens(sums['input'], unknown=unknown['usage'])} in",
-        f"{tokens(sums['output'], unknown=unknown['usage'])} out",
-        dollars(view["with_children"]["cost_usd"], unknown=unknown["cost"]),
+        count(whole["executions"], "execution"),
+        f"{tokens(sums['input'], **lacks)} in",
+        f"{tokens(sums['output'], **lacks)} out",
+        dollars(whole["cost_usd"], unknown=unknown["cost"]),
     ]
-    if view["with_children"]["credits"]:
-        parts.append(count(view["with_children"]["credits"], "credit"))
+    if whole["credits"]:
+        parts.append(count(whole["credits"], "credit"))
     return "with children  " + "  ".join(parts)
 
 

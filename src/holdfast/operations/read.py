@@ -103,6 +103,7 @@ async def family(kit: Kit, execution_id: str, owner_id: str) -> Family:
         found,
         children=tuple(_live(kit, list(found.children))),
         totals=sum((one.totals for one in running), found.totals),
+        estimated=found.estimated + sum("tokens_estimated" in one.flags for one in running),
     )
 
 

@@ -158,6 +158,7 @@ def record_view(
         "children": children_view(execution, family),
         "with_children": {
             "executions": 1 + family.rested + len(family.running),
+            "estimated": family.estimated > 0 or "tokens_estimated" in execution.flags,
             **totals_view(execution.totals + family.totals),
         },
         "steps": [
@@ -174,7 +175,7 @@ def children_view(execution: Execution, family: Family) -> list[View]:
         for wait in stop["waits"]
         if wait.get("child") is not None
     }
-    shown = ("id", "event_id", "name", "version", "status", "error", *_TIMES, *_SUMS)
+    shown = ("id", "event_id", "name", "version", "status", "error", "flags", *_TIMES, *_SUMS)
     return [
         {"step": steps.get(one.event_id)} | {name: view[name] for name in shown}
         for one in family.children

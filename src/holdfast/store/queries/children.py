@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Select, bindparam, case, func, select
 
 from holdfast.domain.events import CHILD
 from holdfast.domain.executions import Execution, Totals
@@ -49,9 +49,13 @@ _CHILDREN = Statement(
     .limit(MOST_CHILDREN)
 )
 _TOTALS = Statement(
-    select(func.count(), *(func.coalesce(func.sum(executions.c[name]), 0) for name in _SUMS)).where(
-        executions.c.id.in_(_below()), ~_RUNNING
-    )
+    select(
+        func.count(),
+        func.coalesce(
+            func.sum(case((executions.c.flags.like(bindparam("estimated")), 1), else_=0)), 0
+        ),
+        *(func.coalesce(func.sum(executions.c[name]), 0) for name in _SUMS),
+    ).where(executions.c.id.in_(_below()), ~_RUNNING)
 )
 _UNDER_WAY = Statement(
     select(*columns(executions, EXECUTION_NAMES)).where(executions.c.id.in_(_below()), _RUNNING)
@@ -66,12 +70,14 @@ class Family:
         children: its own, oldest first; at most `MOST_CHILDREN`.
         rested: how many of all below it do not run now.
         totals: sums over those.
+        estimated: how many of those have tokens that were estimated.
         running: the others, whose sums their hub knows.
     """
 
     children: tuple[Execution, ...] = ()
     rested: int = 0
     totals: Totals = field(default_factory=Totals)
+    estimated: int = 0
     running: tuple[Execution, ...] = ()
 
 
@@ -89,10 +95,13 @@ class FamilyOf(Query[Family]):
         children = db.rows(_CHILDREN, mine)
         if not children:
             return Family()
-        ((rested, *sums),) = db.rows(_TOTALS, mine)
+        ((rested, estimated, *sums),) = db.rows(
+            _TOTALS, {**mine, "estimated": '%"tokens_estimated"%'}
+        )
         return Family(
             children=tuple(execution_item(row) for row in children),
             rested=int(rested),
             totals=Totals(**{name: int(sum_) for name, sum_ in zip(_SUMS, sums, strict=True)}),
+            estimated=int(estimated),
             running=tuple(execution_item(row) for row in db.rows(_UNDER_WAY, mine)),
         )
