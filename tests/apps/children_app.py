@@ -201,6 +201,10 @@ hasty = Pipeline("parent.hasty", version="1", event=Order)
 hasty_child = hasty.child("price_of", price, input=line, timeout=1)
 hasty.start(hasty_child)
 
+outer = Pipeline("parent.outer", version="1", event=Order)
+outer_child = outer.child("inner", one, input=lambda s: s.event)
+outer.start(outer_child)
+
 endless = Pipeline("parent.endless", version="1", event=Order)
 endless_child = endless.child("again", "parent.endless", input=lambda s: s.event)
 endless.start(endless_child)

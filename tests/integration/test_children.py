@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import holdfast
+from holdfast import settings
 from holdfast.domain.events import LOCAL_OWNER, MAX_CHILD_DEPTH
+from holdfast.domain.executions import Totals
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
 from holdfast.operations import read
 from holdfast.operations.cancel import cancel_event
 from holdfast.operations.resume import resume
-from holdfast.operations.views import execution_view
+from holdfast.operations.views import execution_view, record_view
+from holdfast.store import migrations
 from holdfast.store.queries import ListExecutions
 from holdfast.testing.postgres import PostgresForTests
 
@@ -249,3 +254,49 @@ async def test_a_child_that_is_too_late_is_cancelled(hub: HubForTests, tmp_path:
     assert event.last_error["code"] == "wait_expired"
     (child,) = await children(hub, whole.execution.id)
     assert (await hub.ended(child.event_id)).status is EventStatus.CANCELLED
+
+
+async def test_children_of_children(hub: HubForTests, tmp_path: Path) -> None:
+    """A child that waited itself gives its output as any other; sums go all the way down."""
+    event, whole = await hub.run("parent.outer", item="tea", folder=str(tmp_path))
+    assert event.status is EventStatus.SUCCEEDED, event.last_error
+    assert whole.payload.get(whole.execution.output) == {
+        "child": {"item": "tea", "price": 3, "version": "1"},
+        "draft": "said order tea",
+    }
+    family = await read.family(hub.kit, whole.execution.id, LOCAL_OWNER)
+    view = record_view(whole.execution, whole.steps, whole.attempts, whole.payload, family)
+    (child,) = view["children"]
+    assert (child["name"], child["step"], child["status"]) == ("parent.one", 1, "succeeded")
+    everything = await read.executions(hub.kit, ListExecutions(owner_id=LOCAL_OWNER))
+    sums = sum((one.totals for one in everything), Totals())
+    assert view["with_children"]["executions"] == len(everything) == 3
+    assert view["with_children"]["tokens"]["output"] == sums.tokens_output > 0
+    assert view["tokens"]["output"] == 0, "its own sums leave them out"
+    assert view["with_children"]["estimated"]
+
+
+async def test_a_child_is_watched_and_listed_over_http(
+    open_hub: OpenHub, database: str, hub_environ: dict[str, str], tmp_path: Path
+) -> None:
+    await asyncio.to_thread(migrations.upgrade, settings.load(environ=hub_environ).store_url)
+    async with holdfast.connect(settings.load(environ=hub_environ)) as client:
+        data = {"item": "slow", "folder": str(tmp_path)}
+        event_id = (await client.submit("parent.one", data))["id"]
+        async with asyncio.timeout(20):
+            while not (tmp_path / "calls").exists() or "look_up:slow" not in calls(tmp_path):
+                await asyncio.sleep(0.01)
+        execution_id = (await client.event(event_id))["execution_id"]
+        shown = await client.execution(execution_id)
+        assert shown["status"] == "waiting"
+        (child,) = shown["children"]
+        assert (child["status"], child["step"]) == ("running", 3)
+        assert shown["waits"][0]["child"]["event_id"] == child["event_id"]
+        (tmp_path / "open").touch()
+        told = [(one.type, one.data.get("operation")) async for one in client.follow(execution_id)]
+        assert ("step.started", "price_of") in told
+        kinds = [kind for kind, _ in told if kind.startswith("execution.")]
+        assert kinds == ["execution.waiting", "execution.resumed", "execution.finished"]
+        page = await client.executions_page(parent_id=execution_id)
+        assert [one["id"] for one in page["items"]] == [child["id"]]
+        assert (await client.executions_page(parent_id=child["id"]))["items"] == []

@@ -53,13 +53,13 @@ class ChildNode(WaitingNode[Any]):
         version: str,
         policy: PolicyOptions,
     ) -> None:
-        super().__init__(name, pipeline=pipeline, version=version, policy=policy)
         for option in policy:
             if option not in POLICY:
                 raise DeclarationError(
-                    f"{self.where}: a child execution takes no {option}=",
+                    f'pipeline {pipeline}: node "{name}": a child execution takes no {option}=',
                     hint=f"it takes {', '.join(POLICY)}; the rest is for {_name(child)} to say",
                 )
+        super().__init__(name, pipeline=pipeline, version=version, policy=policy)
         if priority is not None and not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
             raise DeclarationError(
                 f"{self.where}: priority={priority} is not within -{MAX_PRIORITY} to {MAX_PRIORITY}"
