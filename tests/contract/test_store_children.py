@@ -11,6 +11,7 @@ from holdfast.domain.executions import Record, Totals
 from holdfast.domain.halts import ChildRun, Halt, Wait, WaitKind
 from holdfast.domain.ids import new_id
 from holdfast.domain.status import EventStatus, ExecutionStatus
+from holdfast.errors import AlreadyAnswered, IllegalMove, NotFound
 from holdfast.store import Store
 from holdfast.store.commands import (
     Answer,
@@ -83,6 +84,21 @@ async def test_a_child_is_stored_with_the_halt_that_waits_for_it(store: Store, m
     assert given.wait.child.data is None, "the data stands in the child's event only"
     run = await claimed(make, "quote")
     assert (run.parent_id, run.origin) == (parent.execution_id, CHILD)
+
+
+async def test_a_child_may_have_a_priority_of_its_own(store: Store, make: Any) -> None:
+    child_id = new_id()
+    await waiting(make, wait(child_id, priority=-3))
+    assert (await event(store, child_id)).priority == -3
+
+
+async def test_a_parent_that_waits_for_a_child_takes_no_answer(store: Store, make: Any) -> None:
+    parent = await waiting(make, wait(new_id()))
+    for wait_id in (None, "w1"):
+        given = Answer(event_id=parent.event_id, owner_id="local", wait_id=wait_id, given=1)
+        with pytest.raises((IllegalMove, NotFound)) as refused:
+            await store.write(given)
+        assert not isinstance(refused.value, AlreadyAnswered)
 
 
 async def test_a_superseded_parent_starts_nobody(store: Store, make: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import holdfast
 from holdfast import settings
+from holdfast.bus.base import CANCEL, QUEUED
 from holdfast.domain.events import LOCAL_OWNER, MAX_CHILD_DEPTH
 from holdfast.domain.executions import Totals
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
@@ -61,6 +62,8 @@ async def children(hub: HubForTests, execution_id: str) -> list[read.Execution]:
 async def test_a_child_is_an_execution_of_its_own_and_its_output_the_result(
     hub: HubForTests, tmp_path: Path
 ) -> None:
+    rung: list[str | None] = []
+    hub.kit.bus.listen(QUEUED, lambda notice: rung.append(notice.event_id))
     event, whole = await hub.run("parent.one", item="tea", folder=str(tmp_path))
     assert event.status is EventStatus.SUCCEEDED, event.last_error
     assert whole.payload.get(whole.execution.output) == {
@@ -80,13 +83,18 @@ async def test_a_child_is_an_execution_of_its_own_and_its_output_the_result(
         "child",
         ExecutionStatus.SUCCEEDED,
     )
-    assert child.event_id != event.id
+    assert rung == [event.id, child.event_id, event.id], "nobody has to wait for a sweep"
     assert child.totals.tokens_output > 0
     assert whole.execution.totals.tokens_output > 0
     assert len((await hub.whole(child.id)).attempts) == len(whole.attempts) == 1, "each its own"
     started = await read.event(hub.kit, child.event_id, LOCAL_OWNER)
     assert (started.parent_id, started.origin) == (whole.execution.id, "child")
     assert started.source == f"/executions/{whole.execution.id}"
+    family = await read.family(hub.kit, whole.execution.id, LOCAL_OWNER)
+    view = record_view(whole.execution, whole.steps, whole.attempts, whole.payload, family)
+    mine, both = whole.execution.totals.tokens_output, view["with_children"]["tokens"]["output"]
+    assert view["tokens"]["output"] == mine
+    assert both == mine + child.totals.tokens_output
 
 
 async def waits_for_child(hub: HubForTests, event_id: str, item: str, folder: Path) -> str:
@@ -229,7 +237,10 @@ async def test_a_cancel_reaches_the_children(hub: HubForTests, tmp_path: Path) -
     event_id = await hub.submit("parent.one", item="slow", folder=str(tmp_path))
     execution_id = await waits_for_child(hub, event_id, "slow", tmp_path)
     (child,) = await children(hub, execution_id)
+    stopped: list[str | None] = []
+    hub.kit.bus.listen(CANCEL, lambda notice: stopped.append(notice.execution_id))
     await cancel_event(hub.kit, event_id, LOCAL_OWNER)
+    assert stopped == [child.id], "it is told at once"
     assert (await hub.ended(child.event_id)).status is EventStatus.CANCELLED
     assert (await hub.ended(event_id)).status is EventStatus.CANCELLED
     assert (await hub.whole(execution_id)).execution.status is ExecutionStatus.CANCELLED

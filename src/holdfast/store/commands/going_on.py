@@ -112,7 +112,8 @@ def _wait_for(
         return NotFound(f"event {event.id} does not wait for {wait_id!r}")
     free = [one for one in named if one.answer is None]
     if event.status is not EventStatus.WAITING or not free:
-        if (named and not free) or (event.status is not EventStatus.PAUSED and event.halt):
+        stands = event.status in (EventStatus.PAUSED, EventStatus.WAITING)
+        if (named and not free) or (not stands and event.halt):
             return AlreadyAnswered(f"event {event.id} has its answer; it is {event.status}")
         return IllegalMove(f"event {event.id} is {event.status} and waits for no answer")
     if len(free) > 1:
