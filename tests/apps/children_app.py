@@ -92,27 +92,30 @@ def line(state: State[Order]) -> Any:
     return Line(item=state.event.item, folder=state.event.folder, kills=state.event.kills)
 
 
-one = Pipeline("parent.one", version="1", event=Order, scripted=say)
+def order(name: str, *, durable: bool) -> Pipeline:
+    """A step, a model, a child, a step."""
+    made = Pipeline(name, version="1", event=Order, scripted=say, durable=durable)
+
+    @made.node
+    async def before(state: State[Order]) -> str:
+        await call(state.event, "before")
+        return "before"
+
+    draft = made.model("draft", prompt="order {{ event.item }}", alias="fast", credits=1)
+    child = made.child("price_of", price, input=line)
+
+    @made.node
+    async def after(state: State[Order]) -> dict[str, Any]:
+        await call(state.event, "after")
+        return {"child": state[child], "draft": state.draft}
+
+    made.start(before)
+    made.chain(before, draft, child, after)
+    return made
 
 
-@one.node
-async def before(state: State[Order]) -> str:
-    await call(state.event, "before")
-    return "before"
-
-
-one_draft = one.model("draft", prompt="order {{ event.item }}", alias="fast", credits=1)
-one_child = one.child("price_of", price, input=line)
-
-
-@one.node
-async def after(state: State[Order]) -> dict[str, Any]:
-    await call(state.event, "after")
-    return {"child": state[one_child], "draft": state.draft}
-
-
-one.start(before)
-one.chain(before, one_draft, one_child, after)
+one = order("parent.one", durable=False)
+durable = order("parent.durable", durable=True)
 
 
 all_ = Pipeline("parent.all", version="1", event=Order)

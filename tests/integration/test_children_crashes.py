@@ -28,7 +28,7 @@ from holdfast.testing.postgres import PostgresForTests
 from .conftest import HubForTests, OpenHub
 from .test_durable import Mortal
 
-SEEDS = int(os.environ.get("CHILDREN_SEEDS", "60"))
+SEEDS = int(os.environ.get("CHILDREN_SEEDS", "40"))
 CALLS = ["before", "look_up", "priced", "after"]
 
 
@@ -85,8 +85,9 @@ async def waits_left(hub: HubForTests, event_id: str) -> list[Any]:
     return await hub.kit.store.read(WaitsOf(event_id, LOCAL_OWNER))
 
 
+@pytest.mark.parametrize("name", ["parent.one", "parent.durable"])
 async def test_runs_of_parents_and_children_die_at_random_calls(
-    open_hub: OpenHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_hub: OpenHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Workers of this process die in place of processes."""
     async with open_hub(in_process=True, runner_slots=1) as hub:
@@ -104,7 +105,7 @@ async def test_runs_of_parents_and_children_die_at_random_calls(
                     kills.pop(next(key for key in kills if key.partition(":")[0] in mine))
             folder = tmp_path / str(seed)
             folder.mkdir()
-            event_id = await hub.submit("parent.one", item="tea", folder=str(folder), kills=kills)
+            event_id = await hub.submit(name, item="tea", folder=str(folder), kills=kills)
             crashes = await check(hub, event_id, folder)
             assert sum(crashes) >= 1, "at least one of them died"
 
