@@ -35,6 +35,7 @@ HoldfastError
 ├── LeaseLost               lease_lost            another execution has the event by now
 ├── CheckpointError         bad_checkpoint        a checkpoint cannot keep a value
 ├── WaitExpired             wait_expired          the time to wait is over
+├── ChildFailed             child_failed          a child execution brought no result; names it
 ├── RunnerLost              runner_lost           the process that ran the work died
 ├── PortError               port_failed           the hub could not answer a running step
 ├── NotAuthenticated        not_authenticated     a request shows no key that is accepted
@@ -311,6 +312,35 @@ class WaitExpired(HoldfastError):
     """The time of a wait was over before what it waited for."""
 
     code = "wait_expired"
+
+
+class ChildFailed(HoldfastError):
+    """A child execution ended without a result, or could not be started.
+
+    Attributes:
+        pipeline: that it ran.
+        execution_id: its newest one; None when it never began.
+        status: how its event ended: `failed`, `dead`, `cancelled`; None when there never was one.
+        error: what ended it, as its record tells.
+    """
+
+    code = "child_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        pipeline: str,
+        execution_id: str | None = None,
+        status: str | None = None,
+        error: dict[str, Any] | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.pipeline = pipeline
+        self.execution_id = execution_id
+        self.status = status
+        self.error = error or {}
 
 
 class RunnerLost(HoldfastError):

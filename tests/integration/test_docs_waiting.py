@@ -47,3 +47,21 @@ async def until_claimed(client: holdfast.Client, event_id: str) -> str:
     while (execution_id := (await client.event(event_id, wait=0.01))["execution_id"]) is None:
         pass
     return execution_id
+
+
+async def test_a_tender_waits_for_its_children(
+    hub_environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "docs_children_page.py").write_text("\n".join(examples))
+    monkeypatch.syspath_prepend(tmp_path)
+    hub_environ["HOLDFAST_APPS"] = "docs_children_page"
+    async with holdfast.connect(settings.load(environ=hub_environ)) as client:
+        event = await client.submit("docs.tender", {"parts": ["nut", "bolt"]})
+        ended = await client.wait(event["id"], 20)
+        assert ended["result"]["output"] == 70
+        shown = await client.execution(ended["execution_id"])
+        assert {one["name"] for one in shown["children"]} == {"docs.buy"}
+        assert shown["with_children"]["executions"] == 3
+        page = await client.executions_page(parent_id=ended["execution_id"])
+        assert {one["id"] for one in page["items"]} == {one["id"] for one in shown["children"]}

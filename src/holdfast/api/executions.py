@@ -42,6 +42,7 @@ class ExecutionQuery(Page):
     status: ExecutionStatus | None = None
     pipeline: PipelineName | None = Field(None, description="Name of the pipeline.")
     event_id: Id | None = Field(None, description="Of this event only.")
+    parent_id: Id | None = Field(None, description="Children and replays of this execution only.")
 
 
 class ResumeBody(Strict):
@@ -105,6 +106,7 @@ async def list_executions(
             status=query.status,
             name=query.pipeline,
             event_id=query.event_id,
+            parent_id=query.parent_id,
             **query.bounds(),
         ),
     )
@@ -119,10 +121,15 @@ async def list_executions(
     openapi_extra=needs("look"),
 )
 async def get_execution(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
-    """Show an execution whole: every step with its attempts, prompts, answers and cost."""
+    """Show an execution whole: every step with its attempts, prompts, answers and cost.
+
+    Child executions are named, and added up apart from its own sums.
+    """
     _check(execution_id)
-    whole = await read.execution(parts_of(request).kit, execution_id, caller.owner_id)
-    view = record_view(whole.execution, whole.steps, whole.attempts, whole.payload)
+    kit = parts_of(request).kit
+    whole = await read.execution(kit, execution_id, caller.owner_id)
+    family = await read.family(kit, execution_id, caller.owner_id)
+    view = record_view(whole.execution, whole.steps, whole.attempts, whole.payload, family)
     view["links"] = execution_links(execution_id, whole.execution.event_id)
     return json(view)
 

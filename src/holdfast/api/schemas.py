@@ -274,11 +274,44 @@ class Step(Answer):
     attempts: list[Attempt]
 
 
+class ChildExecution(Answer):
+    """An execution that another one started and waits for; its record is its own."""
+
+    id: str
+    event_id: str
+    name: str
+    version: str
+    status: ExecutionStatus
+    step: int | None = Field(description="Of its parent's steps, the one that started it.")
+    error: dict[str, Any] | None
+    flags: dict[str, Any]
+    started_at: Time
+    finished_at: Time | None
+    duration_ms: Milliseconds | None
+    tokens: Tokens
+    cost_usd: Dollars
+    credits: int
+    unknown: Unknown
+
+
+class FamilySums(Answer):
+    """Sums over an execution and all that it started, directly or not; each counts once."""
+
+    executions: int
+    estimated: bool = Field(description="Whether tokens of any were estimated.")
+    tokens: Tokens
+    cost_usd: Dollars
+    credits: int
+    unknown: Unknown
+
+
 class ExecutionDetail(Execution):
-    """An execution whole."""
+    """An execution whole; its own sums leave its children out."""
 
     input: Any
     output: Any
+    children: list[ChildExecution] = Field(description="Oldest first, at most 1000.")
+    with_children: FamilySums
     steps: list[Step]
 
 

@@ -67,7 +67,7 @@ class Note:
 
 def draw_execution(view: View, width: int) -> list[Text]:
     """The execution as lines of at most `width` cells."""
-    rows = list(_tree(view["steps"]))
+    rows = list(_tree(view["steps"], view["children"]))
     lines = [_header(view)]
     lines += _laid_out(rows, width)
     if view["waits"]:
@@ -76,6 +76,8 @@ def draw_execution(view: View, width: int) -> list[Text]:
     if view["error"]:
         lines += _wrapped(Note("", "  ", _error_text(view), "red"), width)
     lines += _wrapped(Note("", "  ", _sums(view), ""), width)
+    if view["children"]:
+        lines += _wrapped(Note("", "  ", _family_sums(view), ""), width)
     lines += [line for note in _remarks(view) for line in _wrapped(note, width)]
     lines.append(_origin(view))
     return lines
@@ -92,6 +94,8 @@ def waits_text(waits: Sequence[View]) -> str:
 
 
 def _awaited(wait: View) -> str:
+    if wait["child"] is not None:
+        return f"child {one_line(wait['child']['pipeline'])}"
     if wait["awaits"] is None:
         return one_line(wait["kind"])
     about = f" about {one_line(wait['subject'])}" if wait["subject"] else ""
@@ -126,12 +130,15 @@ def title(view: View) -> str:
     return f"{one_line(view['name'])} {'v' if version[:1].isdigit() else ''}{version}"
 
 
-def _tree(steps: Sequence[View]) -> Iterator[Row | Note]:
+def _tree(steps: Sequence[View], executions: Sequence[View]) -> Iterator[Row | Note]:
     known = {step["step"] for step in steps}
     children: dict[int | None, list[View]] = {}
     for step in sorted(steps, key=lambda step: step["step"]):
         parent = step["parent"] if step["parent"] in known else None
         children.setdefault(parent, []).append(step)
+    for child in executions:
+        parent = child["step"] if child["step"] in known else None
+        children.setdefault(parent, []).append(_as_step(child))
     yield from _branch([], children.get(None, []), children, "")
 
 
@@ -153,6 +160,23 @@ def _branch(
         yield from _branch(_notes(item, own), own, children, below)
 
 
+def _as_step(child: View) -> View:
+    """A child execution in the form of a step, to stand below the one that started it."""
+    return {
+        "step": child["id"],
+        "kind": "execution",
+        "operation": title(child),
+        "status": child["status"],
+        "duration_ms": child["duration_ms"],
+        "error": child["error"],
+        "error_phase": None,
+        "skip_reason": None,
+        "suspicious": None,
+        "attempts": [],
+        "sums": child,
+    }
+
+
 def _row(step: View, guide: str) -> Row:
     status, own = step["status"], step["attempts"]
     name = one_line(step["operation"])
@@ -165,8 +189,25 @@ def _row(step: View, guide: str) -> Row:
         "state": "" if status == "succeeded" else status,
         "time": "" if step["duration_ms"] is None else milliseconds(step["duration_ms"]),
         **(tries.cells(own) if own else {}),
+        **(_sum_cells(step["sums"]) if "sums" in step else {}),
     }
     return Row(guide, name, cells, status)
+
+
+def _sum_cells(child: View) -> dict[str, str]:
+    """A child's own sums, and its id to look further with."""
+    sums, unknown = child["tokens"], child["unknown"]
+    lacks: dict[str, Any] = {
+        "unknown": unknown["usage"],
+        "estimated": bool(child["flags"].get("tokens_estimated")),
+    }
+    return {
+        "model": one_line(child["id"]),
+        "in": tokens(sums["input"], **lacks) + " in",
+        "cached": f"({sums['cached']:,} cached)" if sums["cached"] else "",
+        "out": tokens(sums["output"], **lacks) + " out",
+        "cost": dollars(child["cost_usd"], unknown=unknown["cost"]),
+    }
 
 
 def decision_text(step: View) -> str:
@@ -248,6 +289,22 @@ def _sums(view: View) -> str:
     if view["credits"]:
         parts.append(count(view["credits"], "credit"))
     return "sum  " + "  ".join(parts)
+
+
+def _family_sums(view: View) -> str:
+    """The sums over the execution and all it started, each counted once."""
+    whole = view["with_children"]
+    sums, unknown = whole["tokens"], whole["unknown"]
+    lacks: dict[str, Any] = {"unknown": unknown["usage"], "estimated": whole["estimated"]}
+    parts = [
+        count(whole["executions"], "execution"),
+        f"{tokens(sums['input'], **lacks)} in",
+        f"{tokens(sums['output'], **lacks)} out",
+        dollars(whole["cost_usd"], unknown=unknown["cost"]),
+    ]
+    if whole["credits"]:
+        parts.append(count(whole["credits"], "credit"))
+    return "with children  " + "  ".join(parts)
 
 
 def _remarks(view: View) -> Iterator[Note]:

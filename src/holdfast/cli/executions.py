@@ -34,6 +34,9 @@ def list_executions(
     limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 20,
     status: Annotated[str | None, typer.Option(help="Only those that stand or ended so.")] = None,
     pipeline: Annotated[str | None, typer.Option(help="Only this pipeline's.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="Only children and replays of this one.", metavar="ID")
+    ] = None,
     before: Annotated[str | None, typer.Option(help="Older than this one.", metavar="ID")] = None,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +46,7 @@ def list_executions(
     async def work() -> Any:
         async with open_client(url) as client:
             return await client.executions_page(
-                limit=limit, status=status, pipeline=pipeline, before=before
+                limit=limit, status=status, pipeline=pipeline, parent_id=parent, before=before
             )
 
     page = run(work())

@@ -198,7 +198,8 @@ class Client:
         """One page of executions, newest first: `items` and `next`.
 
         Args:
-            **filters: `status`, `pipeline`, `event_id`, `since`, `until`, `before`, `limit`.
+            **filters: `status`, `pipeline`, `event_id`, `parent_id`, `since`, `until`, `before`,
+                `limit`.
         """
         return await self._ask("GET", f"{API}/executions", params=_given(filters))
 

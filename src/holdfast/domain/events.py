@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from .halts import Halt
 from .status import EventStatus
@@ -21,6 +21,11 @@ MAX_DEPTH = 100
 ANSWERS = "wait"
 """Kind of target of an event that runs nothing and only answers those who wait for it."""
 
+
+MAX_CHILD_DEPTH = 10
+"""Deepest nesting of child executions: one that starts itself for ever ends here."""
+
+CHILD: Final = "child"
 
 Origin = Literal["child", "replay"]
 """Why an execution has a parent: that one waits for what comes of it, or is run once more."""
@@ -103,6 +108,7 @@ class Claimed:
     goes_on: bool = False  # there are checkpoints to go on from
     halt: Halt | None = None  # where the same execution goes on
     answers: dict[str, Any] = field(default_factory=dict[str, Any])  # by id of the wait
+    children: dict[str, str] = field(default_factory=dict[str, str])  # … and its child's event id
     parent_id: str | None = None  # execution that this one comes from
     origin: Origin | None = None  # … and why; None where there is no parent
     replay: str | None = None  # JSON: how a replay is to run

@@ -14,6 +14,34 @@ class WaitKind(StrEnum):
     ANSWER = "answer"  # a person's
     TIME = "time"
     EVENT = "event"
+    CHILD = "child"  # an execution of another pipeline, which the wait itself starts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildRun:
+    """The execution that a wait starts, and waits for.
+
+    Attributes:
+        pipeline: that it runs.
+        target_kind: as in `NewEvent`.
+        data: JSON of its event; None once the event is stored.
+        priority: of its event; None for the parent event's.
+        step: the parent's step that asked for it; None where nothing records.
+        group: waits of one event with the same group end together: nothing could go on before.
+        eager: a failure lets the parent go on at once, for it has something to do about it.
+        after_us: how long the event is held back, microseconds.
+        event_id: its event's, given by the hub that takes the halt in.
+    """
+
+    pipeline: str
+    target_kind: str = "pipeline"
+    data: str | None = None
+    priority: int | None = None
+    step: int | None = None
+    group: str = ""
+    eager: bool = False
+    after_us: int = 0
+    event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +57,7 @@ class Wait:
         wake_in: the same from the moment the halt is stored, microseconds.
         awaits: type of the event waited for.
         subject: what that event's subject must be; None takes any.
+        child: what is run, and waited for.
     """
 
     id: str
@@ -40,12 +69,25 @@ class Wait:
     wake_in: int | None = None
     awaits: str | None = None
     subject: str | None = None
+    child: ChildRun | None = None
 
     @classmethod
     def of(cls, written: Mapping[str, Any]) -> Wait:
         """Out of JSON."""
         fields: dict[str, Any] = {**written, "kind": WaitKind(written["kind"])}
+        if fields.get("child") is not None:
+            fields["child"] = ChildRun(**fields["child"])
         return cls(**fields)
+
+    def on_record(self) -> dict[str, Any]:
+        """As JSON, without what a child's event has."""
+        child = None if self.child is None else replace(self.child, data=None)
+        return asdict(replace(self, child=child))
+
+
+def answer_on_record(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What came, without the output of a child: that stands in the child's own record."""
+    return {name: value for name, value in answer.items() if name != "output"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from holdfast.domain.executions import Record
 from holdfast.domain.status import EVENT_ENDS, EventStatus, ExecutionStatus
 from holdfast.errors import HoldfastError, StoreError, StoreRefused
 from holdfast.journal import Running
+from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
 from holdfast.store.commands import Finish, Finished
 from holdfast.telemetry import logger
@@ -58,6 +59,7 @@ class Endings:
         self._kit.journal.settle(running.id)
         if finished is None:
             return
+        announce(self._kit, finished.others)
         name = record.execution.name
         metrics = self._kit.metrics
         metrics.add("holdfast_executions_total", pipeline=name, status=record.execution.status)

@@ -11,6 +11,7 @@ from holdfast.bus.base import ENDED, QUEUED
 from holdfast.domain.ids import MICROS
 from holdfast.domain.status import EventStatus
 from holdfast.errors import StoreError
+from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
 from holdfast.store.commands import ExtendLeases, Reap
 from holdfast.telemetry import logger
@@ -70,6 +71,7 @@ class LeaseKeeper:
             log.warning("lease.expired", event_id=reaped.event_id, status=reaped.status)
             topic = QUEUED if reaped.status is EventStatus.QUEUED else ENDED
             self._kit.bus.publish(Notice(topic, reaped.event_id, status=reaped.status))
+            announce(self._kit, reaped.others)
 
     async def _loop(self) -> None:
         while True:

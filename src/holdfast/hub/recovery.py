@@ -7,6 +7,7 @@ from holdfast.bus.base import QUEUED
 from holdfast.domain.ids import now_us
 from holdfast.domain.status import ExecutionStatus
 from holdfast.journal import Orphan, Running
+from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
 from holdfast.store.commands import TakeBack
 from holdfast.telemetry import logger
@@ -51,6 +52,8 @@ async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running
                 running.break_off(ExecutionStatus.CRASHED, now_us(), reason)
             await endings.store_now(running, counts_as_crash=False)
         given_back = await kit.store.write(TakeBack(orphan.boot_id))
+        for one in given_back:
+            announce(kit, one.others)
         stored = True
     finally:
         if stored:

@@ -8,6 +8,7 @@ from holdfast.bus import Notice
 from holdfast.bus.base import HALTED, QUEUED
 from holdfast.domain.ids import MICROS
 from holdfast.errors import StoreError
+from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
 from holdfast.store.commands import Wake
 from holdfast.telemetry import logger
@@ -64,6 +65,7 @@ class Timers:
         woken = await self._kit.store.write(Wake(versions=self._versions))
         for event_id in woken.events:
             self._kit.bus.publish(Notice(QUEUED, event_id=event_id))
+        announce(self._kit, woken.others)
         if woken.next_in_us is None:
             return SWEEP_S
         return min(SWEEP_S, woken.next_in_us / MICROS)

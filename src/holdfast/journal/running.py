@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import orjson
@@ -22,7 +22,8 @@ from holdfast.domain.changes import (
 from holdfast.domain.checkpoints import saved_from_json
 from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Attempt, Execution, Record, Step, Totals
-from holdfast.domain.halts import Halt, Wait
+from holdfast.domain.halts import Halt, Wait, answer_on_record
+from holdfast.domain.ids import new_id
 from holdfast.domain.payload import EVENT_ENTRY, LOST_ENTRY, Entry, Payload, text_hash
 from holdfast.domain.recordings import Begun
 from holdfast.domain.status import HALTED, ExecutionStatus, StepStatus
@@ -88,7 +89,9 @@ class Running:
             self._entries = [EVENT_ENTRY] * min(1, self.halt.texts)
             self._entries += [LOST_ENTRY] * (self.halt.texts - 1)
             resumed = {"resumed_seq": self.seq, "resumed_at": start.claimed.started_at}
-            self._stops[-1] = {**self._stops[-1], **resumed, "answers": start.claimed.answers}
+            answers = {wait: answer_on_record(one) for wait, one in start.claimed.answers.items()}
+            self._stops[-1] = {**self._stops[-1], **resumed, "answers": answers}
+        self._waits: tuple[Wait, ...] = ()
 
     def apply(self, change: Change) -> int:
         """Take the next change and return its number.
@@ -114,6 +117,7 @@ class Running:
                     self._attempt_validated(change)
                 case Finished():
                     if change.status in HALTED:
+                        self._waits = tuple(self._wait(one) for one in change.waits)
                         self._stops.append(self._stop(change))
                     else:
                         self._close_open(StepStatus.CANCELLED, change.at, _END_LOST)
@@ -216,13 +220,22 @@ class Running:
             part=self.halt.part if self.halt else 0,
             reopened=tuple(one["step"] for one in self.halt.open) if self.halt else (),
             halt=self._halted(execution) if end and end.status in HALTED else None,
-            waits=tuple(Wait.of(one) for one in end.waits) if end else (),
+            waits=self._waits,
             saved=tuple(saved_from_json(one) for one in end.saved) if end else (),
             event=None if self.start.begun is None else self.start.begun.event(),
         )
 
     def _stop(self, change: Finished) -> dict[str, Any]:
-        return {"seq": self.seq, "at": change.at, "status": change.status, "waits": change.waits}
+        waits = [one.on_record() for one in self._waits]
+        return {"seq": self.seq, "at": change.at, "status": change.status, "waits": waits}
+
+    def _wait(self, written: Mapping[str, Any]) -> Wait:
+        """A wait out of JSON; a child gets its event's id, the same as long as it is waited for."""
+        wait = Wait.of(written)
+        if wait.child is None:
+            return wait
+        event_id = self.start.claimed.children.get(wait.id) or new_id()
+        return replace(wait, child=replace(wait.child, event_id=event_id))
 
     def _halted(self, execution: Execution) -> Halt:
         """Where the next part of the record begins."""

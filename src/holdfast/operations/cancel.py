@@ -9,11 +9,12 @@ from holdfast.errors import IllegalMove
 from holdfast.store.commands import Cancel, Cancelled
 from holdfast.store.queries import ExecutionById
 
+from .announce import announce
 from .kit import Kit
 
 
 async def cancel_event(kit: Kit, event_id: str, owner_id: str) -> Cancelled:
-    """Cancel an unfinished event.
+    """Cancel an unfinished event, and with it the child executions it waits for.
 
     Returns:
         Where it stands now: `cancelled`, or `running` while its step is being stopped.
@@ -27,6 +28,7 @@ async def cancel_event(kit: Kit, event_id: str, owner_id: str) -> Cancelled:
         kit.bus.publish(Notice(ENDED, event_id=event_id, status=cancelled.status))
     else:
         kit.bus.publish(Notice(CANCEL, event_id=event_id, execution_id=cancelled.execution_id))
+    announce(kit, cancelled.others)
     return cancelled
 
 

@@ -19,8 +19,11 @@ async def export_execution(kit: Kit, execution_id: str, owner_id: str) -> dict[s
     """
     whole = await read.execution(kit, execution_id, owner_id)
     event = await read.event(kit, whole.execution.event_id, owner_id)
+    family = await read.family(kit, execution_id, owner_id)
     return {
         "format": EXPORT_FORMAT,
         "event": event_view(event),
-        "execution": record_view(whole.execution, whole.steps, whole.attempts, whole.payload),
+        "execution": record_view(
+            whole.execution, whole.steps, whole.attempts, whole.payload, family
+        ),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from holdfast.domain.events import Event
 from holdfast.domain.executions import Attempt, Execution, Step
@@ -12,6 +12,8 @@ from holdfast.store.queries import (
     EventById,
     EventWhole,
     ExecutionById,
+    Family,
+    FamilyOf,
     ListEvents,
     ListExecutions,
     RecordOf,
@@ -91,6 +93,18 @@ async def execution(kit: Kit, execution_id: str, owner_id: str) -> Whole:
     if running is not None and running.owner_id == owner_id:
         return live(running, await earlier(kit, running))
     return _whole(await kit.store.read(RecordOf(execution_id, owner_id)))
+
+
+async def family(kit: Kit, execution_id: str, owner_id: str) -> Family:
+    """The children of an execution, running ones as they stand this moment, and their sums."""
+    found = await kit.store.read(FamilyOf(execution_id, owner_id))
+    running = _live(kit, list(found.running))
+    return replace(
+        found,
+        children=tuple(_live(kit, list(found.children))),
+        totals=sum((one.totals for one in running), found.totals),
+        estimated=found.estimated + sum("tokens_estimated" in one.flags for one in running),
+    )
 
 
 async def earlier(kit: Kit, running: Running) -> StoredRecord | None:

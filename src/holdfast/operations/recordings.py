@@ -15,6 +15,7 @@ from holdfast.errors import HoldfastError, InvalidInput, StoreError, StoreRefuse
 from holdfast.journal import Running
 from holdfast.store.commands import Finish, Finished
 
+from .announce import announce
 from .kit import Kit
 
 CUT_OFF = {"code": "recorder_died", "message": "the recording ends before its execution's end"}
@@ -80,6 +81,7 @@ async def keep_recordings(kit: Kit, owner_id: str, entries: Sequence[bytes]) -> 
         else:
             stored.append(running.id)
             _tell(kit, running, result)
+            announce(kit, result.others)
     return Kept(stored=stored, refused=refused, faults=faults)
 
 

@@ -10,8 +10,12 @@ from holdfast.domain.executions import Attempt, Execution, Step, Totals, usd
 from holdfast.domain.ids import MICROS
 from holdfast.domain.payload import Payload
 from holdfast.domain.status import ExecutionStatus
+from holdfast.store.queries import Family
 
 View = dict[str, Any]
+
+_TIMES = ("started_at", "finished_at", "duration_ms")
+_SUMS = ("tokens", "cost_usd", "credits", "unknown")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -108,7 +112,17 @@ def waits_view(execution: Execution) -> list[View]:
     if execution.status is not ExecutionStatus.WAITING or not execution.stops:
         return []
     shown = ("id", "kind", "name", "question", "schema", "awaits", "subject")
-    return [{name: wait[name] for name in shown} for wait in execution.stops[-1]["waits"]]
+    return [
+        {name: wait[name] for name in shown} | {"child": _child_view(wait.get("child"))}
+        for wait in execution.stops[-1]["waits"]
+    ]
+
+
+def _child_view(child: View | None) -> View | None:
+    """The child execution a wait is for; None where it is for something else."""
+    if child is None:
+        return None
+    return {name: child[name] for name in ("pipeline", "event_id", "step")}
 
 
 def totals_view(totals: Totals) -> View:
@@ -131,8 +145,9 @@ def record_view(
     steps: tuple[Step, ...],
     attempts: tuple[Attempt, ...],
     payload: Payload,
+    family: Family,
 ) -> View:
-    """An execution whole: its input and output, every step with its attempts and texts."""
+    """An execution whole: every step with its attempts and texts, and the children it started."""
     tries: dict[int, list[View]] = {}
     for attempt in attempts:
         tries.setdefault(attempt.step, []).append(attempt_view(attempt, payload))
@@ -140,10 +155,32 @@ def record_view(
         **execution_view(execution),
         "input": payload.get(execution.input),
         "output": payload.get(execution.output),
+        "children": children_view(execution, family),
+        "with_children": {
+            "executions": 1 + family.rested + len(family.running),
+            "estimated": family.estimated > 0 or "tokens_estimated" in execution.flags,
+            **totals_view(execution.totals + family.totals),
+        },
         "steps": [
             {**step_view(step, payload), "attempts": tries.get(step.step, [])} for step in steps
         ],
     }
+
+
+def children_view(execution: Execution, family: Family) -> list[View]:
+    """The child executions of one, each with the step that started it."""
+    steps = {
+        wait["child"]["event_id"]: wait["child"]["step"]
+        for stop in execution.stops or ()
+        for wait in stop["waits"]
+        if wait.get("child") is not None
+    }
+    shown = ("id", "event_id", "name", "version", "status", "error", "flags", *_TIMES, *_SUMS)
+    return [
+        {"step": steps.get(one.event_id)} | {name: view[name] for name in shown}
+        for one in family.children
+        for view in (execution_view(one),)
+    ]
 
 
 def step_view(step: Step, payload: Payload) -> View:

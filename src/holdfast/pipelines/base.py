@@ -171,6 +171,13 @@ class Declaration(ABC):
         """Types of events that some node waits for."""
         return frozenset()
 
+    def bind(self, known: Mapping[str, Declaration]) -> None:  # noqa: B027 - most start no others
+        """Find the pipelines that nodes start by name.
+
+        Raises:
+            DeclarationError: one is not among the known.
+        """
+
     def check_answer(self, name: str, answer: Any) -> None:  # noqa: B027 - most take any answer
         """Hold an answer against what node `name` asks for.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
+from .base import Declaration
+from .child import ChildNode
 from .joining import Joining
 from .kept import kept_types, result_hints
 from .loop import Round
@@ -13,6 +15,7 @@ from .mapping import Map
 from .model import ModelNode
 from .nodes import FunctionNode, Node
 from .parallel import Parallel
+from .policy import PolicyOptions
 from .router import Decision
 from .state import Failure, Item, State
 from .waiting import AskNode, EventNode, Seconds, SleepNode, WaitingNode
@@ -140,6 +143,54 @@ class Halting(Joining):
                 version=version or self.version,
             )
         )
+
+    def child(
+        self,
+        name: str,
+        pipeline: Declaration | str,
+        *,
+        input: Callable[[State], Any],  # noqa: A002 - the record's own word
+        priority: int | None = None,
+        version: str | None = None,
+        **policy: Unpack[PolicyOptions],
+    ) -> ChildNode:
+        """Declare a node that runs another pipeline as an execution of its own, and waits for it.
+
+        The child has its own event, record, deadline and deliveries; this execution waits
+        meanwhile and holds no runner. The result is the child's output, as JSON.
+
+        Args:
+            name: of the node.
+            pipeline: the other one, or its name; an app of the hub must declare it.
+            input: makes the child's event out of the `State`: a model or plain data. It is checked
+                against that pipeline's schema before anything starts.
+            priority: of the child's event; that of this execution's event by default.
+            version: recorded with its steps; the pipeline's by default.
+            **policy: `timeout`, `retries`, `backoff` and `on_failure`, see `node`. Each try is a
+                child of its own; one whose time is over is cancelled.
+
+        Raises:
+            DeclarationError: the name is taken, or an option has no sense for a child.
+        """
+        return self._add(
+            ChildNode(
+                name,
+                pipeline,
+                given=input,
+                priority=priority,
+                pipeline=self.name,
+                version=version or self.version,
+                policy=policy,
+            )
+        )
+
+    def bind(self, known: Mapping[str, Declaration]) -> None:
+        """See `Declaration.bind`."""
+        for node in self._nodes():
+            if isinstance(node, ChildNode):
+                node.bind(known)
+        for other in self.included():
+            other.bind(known)
 
     @property
     def may_halt(self) -> bool:

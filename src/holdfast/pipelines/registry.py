@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import NamedTuple
 
-from holdfast.errors import AppError, HoldfastError, UnknownPipeline
+from holdfast.errors import AppError, DeclarationError, HoldfastError, UnknownPipeline
 
 from .base import Declaration, Declarations
 from .graph import Graph, is_graph
@@ -52,9 +52,15 @@ class Registry:
     def __init__(
         self, declarations: Sequence[Declaration], failures: Sequence[AppFailure] = ()
     ) -> None:
-        """Keep declarations that have distinct names; `load` is the usual way in."""
+        """Keep declarations that have distinct names; `load` is the usual way in.
+
+        Raises:
+            DeclarationError: one runs another as a child that is not among them.
+        """
         self._declarations = {item.name: item for item in declarations}
         self.failures = list(failures)
+        for item in declarations:
+            item.bind(self._declarations)
 
     @classmethod
     def load(cls, apps: Sequence[str]) -> Registry:
@@ -80,13 +86,18 @@ class Registry:
                 known = found.setdefault(declaration.name, [])
                 if all(other is not declaration for _, other in known):
                     known.append((app, declaration))
-        kept: list[Declaration] = []
+        kept: list[tuple[str, Declaration]] = []
         for name, known in found.items():
             if len(known) == 1:
-                kept.append(known[0][1])
+                kept += known
             else:
                 failures += _clash(name, [app for app, _ in known])
-        return cls(kept, failures)
+        while unbound := _unbound(kept):
+            # Others may need one of the app that is left out now.
+            failures += unbound
+            out = {failure.app for failure in unbound}
+            kept = [(app, item) for app, item in kept if app not in out]
+        return cls([item for _, item in kept], failures)
 
     def get(self, name: str) -> Declaration:
         """The declaration of that name.
@@ -169,6 +180,20 @@ def _declarations(app: str) -> list[Declaration]:
         except HoldfastError as error:
             raise AppError(f"app {app}: {error.message}", hint=error.hint) from error
     return declarations
+
+
+def _unbound(kept: Sequence[tuple[str, Declaration]]) -> list[AppFailure]:
+    """Apps that run a pipeline as a child which nobody declares, each once."""
+    known = {item.name: item for _, item in kept}
+    failures: dict[str, AppFailure] = {}
+    for app, item in kept:
+        try:
+            item.bind(known)
+        except DeclarationError as error:
+            failures.setdefault(
+                app, _failure(app, AppError(f"app {app}: {error.message}", hint=error.hint))
+            )
+    return list(failures.values())
 
 
 def _failure(app: str, error: AppError) -> AppFailure:

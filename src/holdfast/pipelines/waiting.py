@@ -41,14 +41,7 @@ class WaitingNode(Node[R]):
         Raises:
             WaitExpired: its time was over first.
         """
-        asked = {"kind": self.waits_for.value, "name": self.name, **self.asks(state)}
-        came = cast("Mapping[str, Any]", interrupt({ASKED: asked}))
-        if came.get("expired"):
-            raise WaitExpired(
-                f"{self.where} waited for {self.awaited} until its time was over",
-                hint="give it more timeout=, or go on without: on_failure=",
-            )
-        return self.gives(came)
+        return self.gives(interrupted(self, self.asks(state)))
 
     waits_for: ClassVar[WaitKind]
     awaited: ClassVar[str]
@@ -60,6 +53,22 @@ class WaitingNode(Node[R]):
     @abstractmethod
     def gives(self, came: Mapping[str, Any]) -> R:
         """The node's result, out of what came."""
+
+
+def interrupted(node: WaitingNode[Any], asks: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Halt here, or when the execution goes on give what came.
+
+    Raises:
+        WaitExpired: the node's time was over first.
+    """
+    asked = {"kind": node.waits_for.value, "name": node.name, **asks}
+    came = cast("Mapping[str, Any]", interrupt({ASKED: asked}))
+    if came.get("expired"):
+        raise WaitExpired(
+            f"{node.where} waited for {node.awaited} until its time was over",
+            hint="give it more timeout=, or go on without: on_failure=",
+        )
+    return came
 
 
 class AskNode(WaitingNode[R]):

@@ -322,6 +322,11 @@ class StepHandle:
         self._collector = collector
         self._step = step
 
+    @property
+    def number(self) -> int | None:
+        """Of the step within its execution; None where nothing records."""
+        return None if self._step is None else self._step.number
+
     def fail(
         self, error: BaseException, phase: str | None = None, *, stand_in: str | None = None
     ) -> None:

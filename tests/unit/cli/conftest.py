@@ -117,6 +117,7 @@ def execution():
             "seq": 9,
             "input": {"text": "hi"},
             "output": {"outcome": "answered"},
+            "children": [],
             "steps": list(steps),
             **fields,
         }

@@ -280,3 +280,37 @@ def test_tries_of_plain_nodes_have_no_tokens_and_stand_ins_are_named(
         "│  └─ cheap    node          311 ms",
         "└─ cheap.loop  → fetch (too_short, round 2 of 5)",
     ]
+
+
+def test_child_executions_stand_below_the_step_that_started_them(execution, step, render):
+    sums = {
+        "tokens": {"input": 10, "cached": 0, "output": 2, "reasoning": 0},
+        "cost_usd": "0.01",
+        "credits": 0,
+        "unknown": {"usage": 0, "cost": 0},
+    }
+    child = {
+        "id": "c1",
+        "event_id": "e1",
+        "name": "shop.price",
+        "version": "2",
+        "status": "failed",
+        "step": 1,
+        "error": {"code": "step_failed", "message": "no price"},
+        "flags": {},
+        "started_at": "2026-11-02T14:03:22.000000Z",
+        "finished_at": None,
+        "duration_ms": 20.0,
+        **sums,
+    }
+    view = execution(
+        [step("price_of", "child", attempts=[])],
+        children=[child],
+        with_children={"executions": 2, "estimated": True, **sums},
+    )
+    drawn = render(draw_execution(view, 100)).splitlines()
+    assert drawn[1].startswith("└─ price_of")
+    assert drawn[2].startswith("   └─ shop.price v2  execution  c1  failed")
+    assert drawn[2].endswith("10 in  2 out  $0.010")
+    assert "no price" in drawn[3]
+    assert "with children  2 executions  ~10 in  ~2 out  $0.010" in drawn

@@ -42,7 +42,7 @@ def test_the_page_is_an_app_that_loads(docs):
     assert {one.name for one in registry} == {
         one.name for one in vars(docs).values() if isinstance(one, Pipeline)
     }
-    assert len(registry) == 9
+    assert len(registry) == 11
 
 
 LETTER = {"sender": "ada", "body": " Dear all, hello "}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .checkpoints import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
 from .going_on import Answer, AskPause, Migrate, Resumed, Unpause, Wake, Woken
+from .held import Moved
 from .intake import Cancel, Cancelled, Submit, Submitted
 from .keys import CreateKey, RevokeKey, TouchKeys
 from .leases import Claim, Extended, ExtendLeases, GivenBack, Reap, TakeBack
@@ -27,6 +28,7 @@ __all__ = [
     "Finished",
     "GivenBack",
     "Migrate",
+    "Moved",
     "PausePipeline",
     "Prune",
     "PruneThreads",

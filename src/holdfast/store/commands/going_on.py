@@ -16,11 +16,18 @@ from holdfast.store.statements import Statement
 from holdfast.store.tables import events, waits
 from holdfast.store.tables.base import word
 
-from .halting import StoredWait, answer, is_set_aside, waits_of
-from .held import HeldEvent, hold, save
+from .halting import StoredWait, answer, call_off, is_set_aside, waits_of
+from .held import HeldEvent, Moved, hold, save
 
 _DUE = Statement(
-    select(waits.c.event_id, waits.c.id, waits.c.kind, events.c.target, events.c.pinned)
+    select(
+        waits.c.event_id,
+        waits.c.id,
+        waits.c.kind,
+        waits.c.child_id,
+        events.c.target,
+        events.c.pinned,
+    )
     .join_from(waits, events, events.c.id == waits.c.event_id)
     .where(
         waits.c.answer.is_(None),
@@ -105,7 +112,8 @@ def _wait_for(
         return NotFound(f"event {event.id} does not wait for {wait_id!r}")
     free = [one for one in named if one.answer is None]
     if event.status is not EventStatus.WAITING or not free:
-        if (named and not free) or (event.status is not EventStatus.PAUSED and event.halt):
+        stands = event.status in (EventStatus.PAUSED, EventStatus.WAITING)
+        if (named and not free) or (not stands and event.halt):
             return AlreadyAnswered(f"event {event.id} has its answer; it is {event.status}")
         return IllegalMove(f"event {event.id} is {event.status} and waits for no answer")
     if len(free) > 1:
@@ -224,11 +232,13 @@ class Woken:
 
     Attributes:
         events: ids of those that are queued now.
+        others: children that were called off, for nobody waits for them any more.
         next_in_us: until the next time is due; None when nothing waits for one.
     """
 
     events: tuple[str, ...]
     next_in_us: int | None
+    others: tuple[Moved, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,16 +264,17 @@ class Wake(Command[Woken]):
 def _wake(tx: Writes, command: Wake) -> Woken:
     now = tx.now()
     due = [
-        (event_id, wait_id, WaitKind(kind))
-        for event_id, wait_id, kind, target, pinned in tx.rows(
+        (event_id, wait_id, WaitKind(kind), child_id)
+        for event_id, wait_id, kind, child_id, target, pinned in tx.rows(
             _DUE, {"now": now, "limit": command.limit}
         )
         if command.versions.get(target) == pinned
     ]
-    held = hold(tx, [event_id for event_id, _, _ in due]) if due else {}
+    held = hold(tx, [event_id for event_id, *_ in due]) if due else {}
     woken: dict[str, HeldEvent] = {}
     answers: list[tuple[StoredWait | tuple[str, str], Any]] = []
-    for event_id, wait_id, kind in due:
+    late: list[str] = []  # children
+    for event_id, wait_id, kind, child_id in due:
         event = held[event_id]
         if event.status is EventStatus.WAITING:
             event.move(EventStatus.QUEUED, now)
@@ -271,7 +282,13 @@ def _wake(tx: Writes, command: Wake) -> Woken:
         if event_id in woken:  # several of one event's waits may be due at once
             given = {"woken": True} if kind is WaitKind.TIME else {"expired": True}
             answers.append(((event_id, wait_id), given))
+            late += [] if child_id is None else [child_id]
     answer(tx, answers)
-    save(tx, woken.values())
+    others = save(tx, woken.values())
+    others += call_off(tx, late) if late else []
     ((following,),) = tx.rows(_NEXT, {"now": now})
-    return Woken(events=tuple(woken), next_in_us=None if following is None else following - now)
+    return Woken(
+        events=tuple(woken),
+        next_in_us=None if following is None else following - now,
+        others=tuple(others),
+    )

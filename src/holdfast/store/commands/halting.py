@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from sqlalchemy import bindparam, delete, select, update
 
-from holdfast.domain.executions import Record
-from holdfast.domain.halts import Halt, Wait, WaitKind
+from holdfast.domain.executions import Execution, Record
+from holdfast.domain.halts import ChildRun, Halt, Wait, WaitKind
 from holdfast.domain.status import (
     EVENT_ENDS,
     EventStatus,
@@ -27,14 +27,12 @@ from holdfast.store.tables import executions, steps, waits
 from holdfast.store.tables.base import word
 
 from .checkpoints import drop_threads, store_saved
-from .held import HeldEvent, hold, save
+from .held import ANSWER_WAIT, HeldEvent, Moved, hold, save
 
 _INSERT = Insert(waits)
 _DROP = Statement(delete(waits).where(waits.c.event_id == bindparam("of")))
-_ANSWER = Statement(
-    update(waits)
-    .where(waits.c.event_id == bindparam("of"), waits.c.id == bindparam("wait"))
-    .values(answer=bindparam("given"), answered_at=bindparam("at"))
+_DROP_BUT_CHILDREN = Statement(
+    delete(waits).where(waits.c.event_id == bindparam("of"), waits.c.child_id.is_(None))
 )
 _STOP_EXECUTION = Statement(
     update(executions)
@@ -71,6 +69,8 @@ def _of(count: int) -> Statement:
             waits.c.wake_at,
             waits.c.answer,
             waits.c.subject,
+            waits.c.child_id,
+            waits.c.answered_at,
         ).where(waits.c.event_id.in_(slots("event", count)))
     )
 
@@ -99,6 +99,8 @@ class StoredWait:
     wake_at: int | None
     answer: Any
     subject: str | None
+    child_id: str | None
+    answered_at: int | None
 
 
 def waits_of(tx: Writes, event_ids: Iterable[str]) -> dict[str, list[StoredWait]]:
@@ -106,12 +108,22 @@ def waits_of(tx: Writes, event_ids: Iterable[str]) -> dict[str, list[StoredWait]
     found: dict[str, list[StoredWait]] = {}
     for piece in pieces(sorted(set(event_ids))):
         for row in tx.rows(_of(sized(piece)), fill("event", piece)):
-            event_id, id_, kind, name, wake_at, answer, subject = row
+            event_id, id_, kind, name, wake_at, answer, *others = row
             given = None if answer is None else from_json(answer)
             found.setdefault(event_id, []).append(
-                StoredWait(event_id, id_, WaitKind(kind), name, wake_at, given, subject)
+                StoredWait(event_id, id_, WaitKind(kind), name, wake_at, given, *others)
             )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class NewChild:
+    """A child execution that a halt is to start."""
+
+    parent: Execution
+    event: HeldEvent
+    wait_id: str
+    child: ChildRun
 
 
 class Halts:
@@ -119,9 +131,11 @@ class Halts:
 
     def __init__(self, tx: Writes) -> None:
         self._tx = tx
-        self._rows: list[tuple[Record, str]] = []
+        self._rows: list[tuple[Record, HeldEvent]] = []
         self._over: list[str] = []  # events whose waits are done with
         self._ended: list[tuple[str, str]] = []  # (owner, thread) to be forgotten
+        self.new: list[NewChild] = []  # what `write` left for `children.begin`
+        self.answered: list[tuple[HeldEvent, ChildRun, Any]] = []  # children that ended meanwhile
 
     def take(self, record: Record, event: HeldEvent) -> None:
         """Note what a record means for its event's halt; the event has moved already."""
@@ -130,7 +144,7 @@ class Halts:
             event.halt = record.halt.to_json()
             event.pinned = event.pinned or run.graph_version
             event.pause_requested_at = None
-            self._rows.append((record, event.id))
+            self._rows.append((record, event))
         elif run.status is ExecutionStatus.CRASHED and event.status not in EVENT_ENDS:
             if event.halt is not None:
                 event.halt = Halt.of(event.halt).broken().to_json()
@@ -145,34 +159,75 @@ class Halts:
         if event.pinned is not None and not keep:
             self._ended.append((event.owner_id, event.id))
 
-    def write(self) -> None:
-        """Write what was taken."""
-        tx, now = self._tx, self._tx.now
+    def write(self) -> list[Moved]:
+        """Write what was taken, and call off the children that nobody waits for any more.
+
+        Children that are to be started are left in `new`.
+
+        Returns:
+            The children that were called off.
+        """
+        tx = self._tx
         if self._rows:
             store_saved(
                 tx, [(r.execution.owner_id, saved) for r, _ in self._rows for saved in r.saved]
             )
-            before = waits_of(tx, [event_id for _, event_id in self._rows])
-            tx.change(_DROP, [{"of": event_id} for _, event_id in self._rows])
-            rows = [
-                _row(record, event_id, wait, before.get(event_id, []), now())
-                for record, event_id in self._rows
-                for wait in record.waits
-            ]
-            tx.insert(_INSERT, rows)
+        before = waits_of(tx, [*(event.id for _, event in self._rows), *self._over])
+        kept: set[str] = set()
+        rows: list[tuple[Any, ...]] = []
+        for record, event in self._rows:
+            known = before.get(event.id, [])
+            if event.status is EventStatus.PAUSED:  # its children go on, and it asks again
+                kept.update(one.child_id for one in known if one.child_id is not None)
+            for wait in record.waits:
+                rows.append(_row(record, event.id, wait, known, tx.now()))
+                kept |= self._take_child(record, event, wait, known)
+        for status, drop in (
+            (EventStatus.WAITING, _DROP),
+            (EventStatus.PAUSED, _DROP_BUT_CHILDREN),
+        ):
+            tx.change(drop, [{"of": event.id} for _, event in self._rows if event.status is status])
+        tx.insert(_INSERT, rows)
         tx.change(_DROP, [{"of": event_id} for event_id in self._over])
         if self._ended:
             drop_threads(tx, self._ended)
+        left = [
+            one.child_id
+            for of in before.values()
+            for one in of
+            if one.child_id is not None and one.answer is None and one.child_id not in kept
+        ]
+        return call_off(tx, left) if left else []
+
+    def _take_child(
+        self, record: Record, event: HeldEvent, wait: Wait, known: Sequence[StoredWait]
+    ) -> set[str]:
+        child = wait.child
+        if child is None or child.event_id is None:
+            return set()
+        for one in known:
+            if one.child_id == child.event_id:
+                if one.answer is not None:
+                    self.answered.append((event, child, one.answer))
+                break
+        else:
+            self.new.append(NewChild(record.execution, event, wait.id, child))
+        return {child.event_id}
 
 
 def _row(
     record: Record, event_id: str, wait: Wait, before: Sequence[StoredWait], now: int
 ) -> tuple[Any, ...]:
     wake_at = wait.wake_at if wait.wake_in is None else now + wait.wake_in
+    child = wait.child
+    answer = answered_at = None
     for one in before:
         if one.id == wait.id and one.answer is None:
             wake_at = one.wake_at  # it waits on: its time does not begin anew
-    spec = {**asdict(wait), "wake_at": wake_at, "wake_in": None}
+        if child is not None and one.child_id == child.event_id is not None:
+            # Its child ended while the parent ran: that answer has not been given yet.
+            answer, answered_at = one.answer, one.answered_at
+    spec = {**wait.on_record(), "wake_at": wake_at, "wake_in": None}
     return (
         event_id,
         wait.id,
@@ -183,13 +238,42 @@ def _row(
         wake_at,
         wait.awaits,
         wait.subject,
-        None,
-        None,
+        None if answer is None else to_json(answer),
+        answered_at,
+        None if child is None else child.event_id,
+        None if child is None else child.group,
     )
 
 
-def cancel_halted(tx: Writes, cancelled: Sequence[HeldEvent]) -> None:
-    """End the executions of halted events that were called off."""
+def call_off(tx: Writes, ids: Collection[str]) -> list[Moved]:
+    """Cancel events that nobody needs any more, and whatever they themselves have started.
+
+    One that runs is left the wish to end, which outlives a crash.
+    """
+    now = tx.now()
+    halted: list[HeldEvent] = []
+    moved: list[HeldEvent] = []
+    for event in hold(tx, ids).values():
+        if event.status in EVENT_ENDS:
+            continue
+        moved.append(event)
+        if event.status is EventStatus.RUNNING:
+            event.cancel_requested_at = event.cancel_requested_at or now
+            continue
+        if event.pinned is not None or event.halt is not None:
+            halted.append(event)
+        event.move(EventStatus.CANCELLED, now)
+    others = cancel_halted(tx, halted) if halted else []
+    others += save(tx, moved)
+    return [*(Moved(one.id, one.execution_id, one.status) for one in moved), *others]
+
+
+def cancel_halted(tx: Writes, cancelled: Sequence[HeldEvent]) -> list[Moved]:
+    """End the executions of halted events that were called off.
+
+    Returns:
+        Their children, which end with them.
+    """
     now = tx.now()
     halts = Halts(tx)
     for event in cancelled:
@@ -197,7 +281,7 @@ def cancel_halted(tx: Writes, cancelled: Sequence[HeldEvent]) -> None:
     of = [{"of": event.execution_id, "at": now, "until": now} for event in cancelled]
     tx.change(_STOP_EXECUTION, of)
     tx.change(_STOP_STEPS, [{"of": one["of"], "until": now} for one in of])
-    halts.write()
+    return halts.write()
 
 
 def answer(tx: Writes, answers: Sequence[tuple[StoredWait | tuple[str, str], Any]]) -> None:
@@ -207,7 +291,7 @@ def answer(tx: Writes, answers: Sequence[tuple[StoredWait | tuple[str, str], Any
     for wait, given in answers:
         of, id_ = wait if isinstance(wait, tuple) else (wait.event_id, wait.id)
         values.append({"of": of, "wait": id_, "given": to_json(given), "at": now})
-    tx.change(_ANSWER, values)
+    tx.change(ANSWER_WAIT, values)
 
 
 def set_aside(event: HeldEvent, version: str, at: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from typing import ClassVar, Self
@@ -34,7 +34,7 @@ from holdfast.store.statements import (
 from holdfast.store.tables import events
 
 from .halting import Arrival, answer_waiting, awaiting, cancel_halted
-from .held import HeldEvent, hold, save
+from .held import HeldEvent, Moved, hold, save
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class Submit(Command[Submitted]):
         answered = _answered(tx, fit)
         fit = [event for event in fit if event.target_kind != ANSWERS or event.id in answered]
         # Sorted, so that two hubs that take the same keys never wait for each other.
-        tx.insert(_INSERT, sorted((_row(event, now) for event in fit), key=_key_of_row))
+        tx.insert(_INSERT, sorted((event_row(event, now) for event in fit), key=_key_of_row))
         first = _first_by_key(
             tx, [c.event for c, error in zip(commands, refused, strict=True) if error is None]
         )
@@ -175,7 +175,8 @@ def _result(
     return Submitted(id=event.id, status=status, received_at=now, created=True, answered=waited)
 
 
-def _row(event: NewEvent, now: int) -> tuple[object, ...]:
+def event_row(event: NewEvent, now: int) -> tuple[object, ...]:
+    """An event as it goes into its table: queued, unless it only answers."""
     rests = event.target_kind == ANSWERS
     return (
         event.id,
@@ -238,10 +239,13 @@ class Cancelled:
     Attributes:
         status: `cancelled`, or `running` while the running execution is being told.
         execution_id: the execution to be told; None when there never was one.
+        others: its children, called off with it, and a parent that waited for it; those of the
+            events cancelled beside it too.
     """
 
     status: EventStatus
     execution_id: str | None
+    others: tuple[Moved, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +290,17 @@ class Cancel(Command[Cancelled]):
                     halted.append(event)
             moved[event.id] = event
             results.append(Cancelled(status=event.status, execution_id=event.execution_id))
-        if halted:
-            cancel_halted(tx, halted)
-        save(tx, moved.values())
-        return results
+        others = cancel_halted(tx, halted) if halted else []
+        others += save(tx, moved.values())
+        return _with_others(results, tuple(others))
+
+
+def _with_others(
+    results: list[Cancelled | HoldfastError], others: tuple[Moved, ...]
+) -> list[Cancelled | HoldfastError]:
+    """The first that did something tells what else has moved."""
+    for place, result in enumerate(results):
+        if others and isinstance(result, Cancelled):
+            results[place] = replace(result, others=others)
+            break
+    return results

@@ -22,7 +22,7 @@ from holdfast.store.tables import events, executions, pauses
 from holdfast.store.tables.base import word
 
 from .halting import Halts, set_aside, waits_of
-from .held import COLUMNS, NAMES, HeldEvent, held, hold, lock, save
+from .held import COLUMNS, NAMES, HeldEvent, Moved, held, hold, lock, save
 
 CLAIMED_COLUMNS = (
     events.c.target,
@@ -134,6 +134,11 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
                 wait.id: wait.answer
                 for wait in answers.get(event.id, ())
                 if wait.answer is not None
+            },
+            children={
+                wait.id: wait.child_id
+                for wait in answers.get(event.id, ())
+                if wait.child_id is not None
             },
             parent_id=parent_id,
             origin=origin,
@@ -318,12 +323,14 @@ class GivenBack:
     Attributes:
         status: what it is now: `queued`, `dead` or `cancelled`.
         execution_id: the execution that was running, now `crashed`.
+        others: parents and children that moved with those given back; told by the first of them.
     """
 
     event_id: str
     owner_id: str
     execution_id: str | None
     status: EventStatus
+    others: tuple[Moved, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,8 +411,8 @@ def _give_back(
             halts.end(event)
         elif event.halt is not None:
             event.halt = Halt.of(event.halt).broken().to_json()
-    halts.write()
-    save(tx, taken)
+    others = halts.write()
+    others += save(tx, taken)
     tx.change(
         _CLOSE,
         [
@@ -419,6 +426,7 @@ def _give_back(
             owner_id=event.owner_id,
             execution_id=event.execution_id,
             status=event.status,
+            others=() if place else tuple(others),
         )
-        for event in taken
+        for place, event in enumerate(taken)
     ]

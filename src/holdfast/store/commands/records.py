@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from sqlalchemy import bindparam, delete, func, select, update
 
+from holdfast.domain.events import CHILD
 from holdfast.domain.executions import Record
 from holdfast.domain.status import HALTED, EventStatus, ExecutionStatus, event_after
 from holdfast.errors import HoldfastError, IllegalMove, NotFound
@@ -17,8 +18,9 @@ from holdfast.store.rows import ATTEMPT, EXECUTION_NAMES, STEP, execution_row
 from holdfast.store.statements import Conflict, Insert, Statement, fill, pieces, sized, slots
 from holdfast.store.tables import attempts, blobs, executions, payloads, steps
 
+from .children import begin, what_came
 from .halting import Halts
-from .held import HeldEvent, hold, save
+from .held import HeldEvent, Moved, hold, parents_of, save
 from .recordings import admit
 
 _BLOBS = Insert(blobs, unless=Conflict(("owner_id", "hash")))
@@ -61,11 +63,14 @@ class Finished:
     Attributes:
         outcome: `superseded` when the lease was lost: the record is kept, its outcome is not.
         event_status: what the event is now.
+        others: children started or called off, and parents that go on, with this record or those
+            stored beside it.
     """
 
     outcome: Literal["applied", "superseded"]
     event_id: str
     event_status: EventStatus
+    others: tuple[Moved, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,11 @@ class Finish(Command[Finished]):
         refused = admit(tx, records)
         batch = _Batch(tx, records)
         results = [refused.get(record.execution.id) or batch.take(record) for record in records]
-        batch.write()
+        others = batch.write()
+        for place, result in enumerate(results):
+            if others and isinstance(result, Finished):
+                results[place] = replace(result, others=tuple(others))
+                break  # one of them tells it
         return results
 
 
@@ -101,7 +110,10 @@ class _Batch:
 
     def __init__(self, tx: Writes, records: Sequence[Record]) -> None:
         self._tx = tx
-        self._events = hold(tx, [record.execution.event_id for record in records])
+        ids = [record.execution.event_id for record in records]
+        children = [r.execution.event_id for r in records if r.execution.origin == CHILD]
+        # With their parents, so that all are locked in the order of ids.
+        self._events = hold(tx, [*ids, *parents_of(tx, children)])
         self._known: dict[str, tuple[str, ExecutionStatus, int]] = {}
         for piece in pieces([record.execution.id for record in records]):
             for id_, owner, status, part in tx.rows(_stored(sized(piece)), fill("id", piece)):
@@ -148,6 +160,8 @@ class _Batch:
             redeliver=record.event is None,
         )
         now = self._tx.now()
+        if event.origin == CHILD:
+            event.came = what_came(self._tx, record, event.halt)
         event.move(after, now)
         if after is EventStatus.CANCELLED and run.status in HALTED:
             run = replace(run, status=ExecutionStatus.CANCELLED, finished_at=now)
@@ -159,11 +173,15 @@ class _Batch:
         self._moved[event.id] = event
         return record
 
-    def write(self) -> None:
-        """Write what was taken; the fenced events last."""
+    def write(self) -> list[Moved]:
+        """Write what was taken; the fenced events last.
+
+        Returns:
+            Events that moved besides those of the records.
+        """
         records = [*self._new, *self._open]
         if not records:
-            return
+            return []
         tx, frames = self._tx, self._tx.frames
         shared = {(r.execution.owner_id, key): text for r in records for key, text in r.blobs}
         # In the order of their keys: two hubs that store the same texts never wait for each other.
@@ -179,8 +197,10 @@ class _Batch:
         tx.insert(
             _ATTEMPTS, [(*_keys(r), *ATTEMPT.row(one)) for r in records for one in r.attempts]
         )
-        self._halts.write()
-        save(tx, self._moved.values())
+        others = self._halts.write()
+        others += begin(tx, self._halts)
+        others += save(tx, self._moved.values())
+        return others
 
 
 def _finished(event: HeldEvent, *, superseded: bool) -> Finished:

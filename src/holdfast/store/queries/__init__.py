@@ -7,6 +7,7 @@ itself, not a caller, and say so.
 from __future__ import annotations
 
 from .checkpoints import Checkpoints
+from .children import Family, FamilyOf
 from .events import CountEvents, CountQueued, EventById, ListEvents
 from .executions import (
     EventWhole,
@@ -31,6 +32,8 @@ __all__ = [
     "EventWhole",
     "ExecutionById",
     "ExecutionsOf",
+    "Family",
+    "FamilyOf",
     "GivenWait",
     "Lease",
     "LeasesOf",

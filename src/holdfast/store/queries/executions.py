@@ -116,6 +116,7 @@ class ListExecutions(Query[list[Execution]]):
     status: ExecutionStatus | None = None
     name: str | None = None
     event_id: str | None = None
+    parent_id: str | None = None
     since: int | None = None
     until: int | None = None
     before: str | None = None
@@ -129,6 +130,7 @@ class ListExecutions(Query[list[Execution]]):
                 "status": None if self.status is None else self.status.value,
                 "name": self.name,
                 "event_id": self.event_id,
+                "parent_id": self.parent_id,
                 "since": self.since,
                 "until": self.until,
                 "before": self.before,

@@ -27,7 +27,8 @@ class GivenWait:
     """A wait and, once there is one, its answer.
 
     Attributes:
-        answer: `{"answer": …}`, `{"woken": true}`, `{"expired": true}` or `{"event", "data"}`.
+        answer: `{"answer": …}`, `{"woken": true}`, `{"expired": true}`, `{"event", "data"}`, or
+            `{"child": {…}}` with the child's `output` or `error`.
         answered_at: when it came.
     """
 

@@ -63,6 +63,8 @@ waits = Table(
     Column("subject", Text),  # … and its subject
     Column("answer", Text),  # JSON, once there is one
     Column("answered_at", BigInteger),
+    id_column("child_id", nullable=True),  # event of the child execution waited for
+    Column("child_group", Text),  # see `domain.halts.ChildRun`
 )
 
 OPEN = text("answer IS NULL AND wake_at IS NOT NULL")
@@ -76,6 +78,9 @@ Index(
     sqlite_where=AWAITING,
     postgresql_where=AWAITING,
 )
+CHILD = waits.c.child_id.is_not(None)
+
+Index("ix_waits_child", waits.c.child_id, sqlite_where=CHILD, postgresql_where=CHILD)
 
 pauses = Table(
     "pauses",

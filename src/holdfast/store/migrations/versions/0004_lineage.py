@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 PARENT = sa.text("parent_id IS NOT NULL")
+CHILD = sa.text("child_id IS NOT NULL")
 
 
 def upgrade() -> None:
@@ -26,10 +27,22 @@ def upgrade() -> None:
         sqlite_where=PARENT,
         postgresql_where=PARENT,
     )
+    op.add_column("waits", sa.Column("child_id", sa.String(length=36), nullable=True))
+    op.add_column("waits", sa.Column("child_group", sa.Text(), nullable=True))
+    op.create_index(
+        "ix_waits_child",
+        "waits",
+        ["child_id"],
+        sqlite_where=CHILD,
+        postgresql_where=CHILD,
+    )
 
 
 def downgrade() -> None:
     """Go down."""
+    op.drop_index("ix_waits_child", table_name="waits")
+    op.drop_column("waits", "child_group")
+    op.drop_column("waits", "child_id")
     op.drop_index("ix_executions_parent", table_name="executions")
     op.drop_column("executions", "origin")
     op.drop_column("events", "replay")
