@@ -14,6 +14,7 @@ from holdfast.errors import NotFound
 from holdfast.operations.nodes import nodes_of
 from holdfast.operations.resume import resume
 from holdfast.pipelines.registry import Registry
+from holdfast.testing.postgres import PostgresForTests
 
 from .conftest import HubForTests, OpenHub, until, until_true
 
@@ -23,8 +24,12 @@ ALL = [
 ]
 
 
-@pytest.fixture
-def hub_environ(hub_environ: dict[str, str]) -> dict[str, str]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def hub_environ(
+    request: pytest.FixtureRequest, hub_environ: dict[str, str], postgres: PostgresForTests
+) -> dict[str, str]:
+    if request.param == "postgresql":
+        hub_environ["HOLDFAST_DATABASE_URL"] = postgres.migrated()
     return hub_environ | {
         "HOLDFAST_APPS": "cards_app,langgraph_app:loop",
         "HOLDFAST_MODELS": '{"standard": "scripted:rules"}',
@@ -95,6 +100,21 @@ async def waits(hub: HubForTests, execution: str) -> bool:
     return whole.execution.status == "waiting" and hub.kit.journal.get(execution) is None
 
 
+async def test_a_card_goes_on_after_a_restart(open_hub: OpenHub, tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    async with open_hub(runners=1) as hub:
+        event, execution = await started(hub, tmp_path, "bolt", "nut")
+        await until_true(lambda: waits(hub, execution))
+    async with open_hub(runners=1) as hub:
+        assert standing(await progress(hub, execution))["approve"] == "waiting"
+        await resume(hub.kit, execution, LOCAL_OWNER, answer={"yes": True})
+        await hub.ended(event)
+        whole = await hub.whole(execution)
+        assert whole.payload.get(whole.execution.output) == {"paid": 70, "first": 40}
+        operations = [step.operation for step in whole.steps]
+        assert operations.count("gate") == operations.count("quote") == 1
+
+
 async def test_a_branch_not_taken_is_not_run(open_hub: OpenHub, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     async with open_hub(runners=1) as hub:
@@ -147,14 +167,14 @@ async def test_it_is_asked_over_http(open_hub: OpenHub, tmp_path: Path) -> None:
 
 
 async def test_a_version_that_is_not_loaded_shows_what_ran(
-    open_hub: OpenHub, tmp_path: Path
+    open_hub: OpenHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "go").touch()
     async with open_hub(in_process=True) as hub:
         _, execution = await started(hub, tmp_path, "bolt")
         await until_true(lambda: waits(hub, execution))
         declaration = hub.kit.registry.get("cards.order")
-        declaration.version = "2"
+        monkeypatch.setattr(declaration, "version", "2")
         found = await progress(hub, execution)
         assert found["declared"] is False
         assert standing(found) == {

@@ -383,6 +383,101 @@ def test_answers_of_a_card_are_told_apart_in_checkpoints():
         assert (type(read), read) == (type(written), written)
 
 
+WHOLE = """
+measure:
+  map: {over: "${input.tags}", step: one, at_once: 3}
+  on_failure: continue
+  next: both
+one:
+  execute: {action: text.upper, with: {text: "${item}"}}
+  retries: 1
+both:
+  parallel: [left, right]
+  next: write
+left:
+  execute: {action: text.upper, with: {text: l}}
+  timeout: 5
+right:
+  execute: {action: fail, with: {message: r}}
+  on_failure: spare
+spare:
+  execute: {action: text.upper, with: {text: s}}
+write:
+  execute: {model: {prompt: "{{ both.left }}", system: Be kind., alias: fast, tries: 2, credits: 1}}
+  loop: {back_to: write, while: "${write} != ''", at_most: 3, exceeded: continue}
+  next: other
+other:
+  subprocess: {pipeline: test.python, with: {word: a}}
+  timeout: 9
+  next: sleep
+sleep:
+  wait: {seconds: 2}
+  next: paid
+paid:
+  wait: {event: order.paid, timeout: 5}
+  next: sure
+sure:
+  human_checkpoint: {question: "Sure of {{ write }}?", timeout: 60}
+  condition:
+    - if: ${sure} == 1
+      then: last
+    - elif: ${sure} == 2
+      then: end
+    - else: last
+last:
+  complete: ${write}
+"""
+
+
+def twin(event: type) -> Pipeline:
+    """The pipeline that a Python author would have written for `WHOLE`."""
+
+    def rule(text: str):
+        def holds(state: State) -> bool:
+            return False
+
+        holds.__name__ = text
+        return holds
+
+    async def run(state: State) -> str:
+        return ""
+
+    p = Pipeline("test.card", version="1", event=event)
+    one = p.node("one", run, retries=1)
+    p.map("measure", one, over=lambda s: s.event.tags, at_once=3, on_failure="continue")
+    p.node("left", run, timeout=5)
+    p.node("right", run, on_failure="spare")
+    p.parallel("both", ["left", "right"])
+    p.node("spare", run)
+    p.model("write", prompt="{{ both.left }}", system="Be kind.", alias="fast", tries=2, credits=1)
+    p.include("other", python_pipeline(), input=lambda s: {"word": "a"}, timeout=9)
+    p.wait("sleep", seconds=2)
+    p.wait_for("paid", event="order.paid", timeout=5)
+    p.ask("sure", question="Sure of {{ write }}?", timeout=60)
+    p.node("last", run)
+    p.start("measure")
+    p.chain("measure", "both", "write", "other", "sleep", "paid", "sure")
+    p.loop("write", back_to="write", while_=rule("${write} != ''"), at_most=3, exceeded="continue")
+    rules = [("last", rule("${sure} == 1")), (END, rule("${sure} == 2"))]
+    p.route("sure", rules, otherwise="last")
+    return p
+
+
+def test_every_kind_of_step_is_the_same_as_in_python():
+    made = card(WHOLE, uses=[upper, fail, python_pipeline()])
+    python = twin(made._event)
+    python.check()
+    assert made.describe() == python.describe()
+    assert set(made.graph().get_graph().edges) == set(python.graph().get_graph().edges)
+    twins = python._wiring.nodes
+    for name, node in made._wiring.nodes.items():
+        assert type(node) is type(twins[name]), name
+        assert node.policy == twins[name].policy, name
+        assert node.metadata == twins[name].metadata, name
+        for part in ("tries", "credits", "alias", "at_once", "seconds_us", "timeout_us"):
+            assert getattr(node, part, None) == getattr(twins[name], part, None), (name, part)
+
+
 def test_policies_reach_the_node():
     made = card(
         """

@@ -7,7 +7,8 @@ from textwrap import dedent
 import pytest
 from card_tools import HEAD, card, cards, faults
 
-from holdfast.errors import CardError
+from holdfast import load_card, load_cards
+from holdfast.errors import CardError, DeclarationError
 
 DONE = "done: {complete: 1}\n"
 
@@ -268,6 +269,22 @@ async def test_plain_words_stay_texts(run):
         "0x1f",
         0.5,
     ]
+
+
+def test_one_card_is_loaded_by_its_file(tmp_path):
+    file = tmp_path / "one.yaml"
+    file.write_text(f"{HEAD}steps: {{d: {{complete: 1}}}}")
+    assert load_card(file).name == "test.card"
+    with pytest.raises(DeclarationError, match="is a folder"):
+        load_card(tmp_path)
+    with pytest.raises(DeclarationError, match="cannot be read"):
+        load_card(tmp_path / "gone.yaml")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DeclarationError, match="has no cards"):
+        load_cards(tmp_path / "empty")
+    file.write_text(f"{HEAD}steps: {{d: {{complete: '${{x}}'}}}}")
+    with pytest.raises(CardError, match=r"one.yaml:7:24: \$\{x\}: there is no step"):
+        load_card(file)
 
 
 def test_two_cards_of_one_name():

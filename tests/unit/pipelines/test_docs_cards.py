@@ -8,13 +8,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jsonschema_rs
 import orjson
 import pytest
 
 from holdfast.errors import BudgetExceeded
 from holdfast.pipelines.cards.apps import check_cards
 from holdfast.pipelines.cards.expressions import FUNCTIONS
+from holdfast.pipelines.cards.faults import Faults
 from holdfast.pipelines.cards.model import KINDS, FieldShape, card_schema
+from holdfast.pipelines.cards.reader import Reader
 from holdfast.pipelines.registry import Registry
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -113,6 +116,27 @@ def test_every_word_is_explained():
         assert f"`{name}`" in fields
     for name in FUNCTIONS:
         assert f"`{name}(" in PAGE
+
+
+def read(text: str) -> Any:
+    return Reader(Faults("a card")).read(text)
+
+
+def test_editors_take_what_is_right_and_mark_what_is_wrong():
+    editor = jsonschema_rs.validator_for(card_schema())
+    shipped = [read(text) for text in examples("yaml") if "\nname: " in text]
+    triage = DOCS.parent / "examples" / "support_triage" / "cards" / "triage.yaml"
+    for one in [*shipped, read(triage.read_text())]:
+        assert editor.is_valid(one), list(editor.iter_errors(one))
+    good = shipped[0]
+    for wrong in (
+        {"nmae": "x"},
+        {"version": 1},
+        {"deadline": None},
+        {"steps": {"a": {"execut": {}}}},
+        {"event": {"a": {"type": "text"}}},
+    ):
+        assert not editor.is_valid(good | wrong), wrong
 
 
 def test_the_schema_beside_the_page_is_the_one_in_use():

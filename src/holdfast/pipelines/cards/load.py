@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Cards(Declarations):
             self._declare(name, ())
         self.faults.sort()
 
-    def __getitem__(self, name: str) -> Declaration:
+    def __getitem__(self, name: str) -> CardPipeline:
         """A card's pipeline by its name.
 
         Raises:
@@ -69,14 +69,14 @@ class Cards(Declarations):
             raise DeclarationError(f'there is no card "{name}"', hint=near(name, set(self._read)))
         return read.pipeline
 
-    def __iter__(self) -> Iterator[Declaration]:
+    def __iter__(self) -> Iterator[CardPipeline]:
         return iter(self.declarations())
 
-    def declarations(self) -> Sequence[Declaration]:
+    def declarations(self) -> list[CardPipeline]:
         """The pipelines of those with which nothing is wrong."""
         return [one.pipeline for one in self._read.values() if one.pipeline is not None]
 
-    def proven(self) -> Sequence[Declaration]:
+    def proven(self) -> list[CardPipeline]:
         """All of them.
 
         Raises:
@@ -182,8 +182,9 @@ def load_card(
         CardError: something is wrong with it; every fault is named.
         DeclarationError: as `load_cards`.
     """
+    if Path(file).is_dir():
+        raise DeclarationError(f"{file} is a folder", hint="load_cards takes all cards in it")
     (pipeline,) = load_cards(file, uses=uses, scripted=scripted).proven()
-    assert isinstance(pipeline, CardPipeline)  # noqa: S101 - cards make nothing else
     return pipeline
 
 
