@@ -367,6 +367,7 @@ class Pipeline(Halting):
         if self._compiled is None:
             self._wiring.check()
             refuse_circles(self)
+            self._check_retries()
             for other in self.included():
                 other.check()
             for node in self._wiring.nodes.values():
