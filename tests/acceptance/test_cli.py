@@ -52,6 +52,9 @@ async def waits(state: State[Job]) -> None:
         await asyncio.sleep(0.01)
 
 slow.start(waits)
+
+family = Pipeline("cli.family", version="1", event=Job)
+family.start(family.child("asked", fine, input=lambda s: s.event))
 """
 
 
@@ -94,7 +97,7 @@ class Shell:
         """Submit one event and wait; its id."""
         line = self.json(
             *("events", "submit", "--type", pipeline, "--data", json.dumps(data), "--wait"),
-            code=0 if pipeline == "cli.fine" else 1,
+            code=0 if pipeline in ("cli.fine", "cli.family") else 1,
         )
         return line["event_id"]
 
@@ -232,6 +235,20 @@ def test_one_event_and_its_execution(shell):
     assert shell.json("executions", "show", view["id"]) == view
     assert shell.json("executions", "export", view["id"])["execution"]["id"] == view["id"]
     assert '"outcome": "answered"' in shell("events", "show", event).stdout
+
+
+def test_a_child_execution_is_drawn_below_its_step(shell):
+    event = shell.one("cli.family", text="hello")
+    view = shell.json("executions", "show", event)
+    (child,) = view["children"]
+
+    shown = shell("executions", "show", event).stdout.splitlines()
+    assert shown[1].startswith("└─ asked")
+    assert shown[2].startswith("   └─ cli.fine v1")
+    assert child["id"] in shown[2]
+    assert any(line.startswith("with children  2 executions") for line in shown)
+    listed = shell.json("executions", "list", "--parent", view["id"])["items"]
+    assert [one["id"] for one in listed] == [child["id"]]
 
 
 def test_an_export_lands_in_its_file(shell):

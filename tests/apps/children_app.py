@@ -211,3 +211,20 @@ outer.start(outer_child)
 endless = Pipeline("parent.endless", version="1", event=Order)
 endless_child = endless.child("again", "parent.endless", input=lambda s: s.event)
 endless.start(endless_child)
+
+inner = Pipeline("parent.inner", version="1", event=Order)
+inner_child = inner.child("price_of", price, input=line)
+inner.start(inner_child)
+
+rounds = Pipeline("parent.rounds", version="1", event=Order)
+included = rounds.include("included", inner, input=lambda s: s.event)
+
+
+@rounds.node
+async def seen(state: State[Order]) -> int:
+    return note(state.event.folder, "seen")
+
+
+rounds.start(included)
+rounds.edge(included, seen)
+rounds.loop(seen, back_to=included, while_=lambda s: s.seen < 3, at_most=5)

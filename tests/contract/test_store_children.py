@@ -285,6 +285,22 @@ async def test_children_that_nobody_waits_for_are_called_off(store: Store, make:
         assert (await event(store, id_)).status is EventStatus.CANCELLED
 
 
+async def test_children_of_a_dead_letter_go_on(store: Store, make: Any) -> None:
+    child_id = new_id()
+    parent = await waiting(make, ASK, wait(child_id))
+    await store.write(
+        Answer(event_id=parent.event_id, owner_id="local", wait_id="ask", given="yes")
+    )
+    for _ in range(3):
+        again = await claimed(make, "triage")
+        part = 0 if again.halt is None else again.halt.part
+        await store.write(Finish(make.record(again, ExecutionStatus.CRASHED, part=part)))
+    assert (await event(store, parent.event_id)).status is EventStatus.DEAD
+    assert (await event(store, child_id)).status is EventStatus.QUEUED
+    await succeeds(make, child_id)
+    assert (await event(store, parent.event_id)).status is EventStatus.DEAD
+
+
 async def test_one_cancel_ends_the_whole_family(store: Store, make: Any) -> None:
     child_id = new_id()
     parent = await waiting(make, wait(child_id))

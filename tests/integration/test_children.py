@@ -307,7 +307,15 @@ async def test_a_child_is_watched_and_listed_over_http(
         told = [(one.type, one.data.get("operation")) async for one in client.follow(execution_id)]
         assert ("step.started", "price_of") in told
         kinds = [kind for kind, _ in told if kind.startswith("execution.")]
-        assert kinds == ["execution.waiting", "execution.resumed", "execution.finished"]
+        assert kinds[-3:] == ["execution.waiting", "execution.resumed", "execution.finished"]
         page = await client.executions_page(parent_id=execution_id)
         assert [one["id"] for one in page["items"]] == [child["id"]]
         assert (await client.executions_page(parent_id=child["id"]))["items"] == []
+
+
+async def test_a_child_in_an_included_pipeline_and_a_loop(hub: HubForTests, tmp_path: Path) -> None:
+    """Each round starts a child of its own."""
+    event, whole = await hub.run("parent.rounds", item="tea", folder=str(tmp_path))
+    assert event.status is EventStatus.SUCCEEDED, event.last_error
+    assert len(await children(hub, whole.execution.id)) == 3
+    assert calls(tmp_path).count("priced:tea") == 3

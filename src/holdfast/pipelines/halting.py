@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar, Unpack, overload
 
+from holdfast.errors import DeclarationError
+
 from .base import Declaration
 from .child import ChildNode
+from .include import Included
 from .joining import Joining
 from .kept import kept_types, result_hints
 from .loop import Round
@@ -192,6 +195,19 @@ class Halting(Joining):
         for other in self.included():
             other.bind(known)
 
+    def _check_retries(self) -> None:
+        """Refuse to try again what has halted in between: its waits would be met a second time.
+
+        Raises:
+            DeclarationError: a group, a map or an included pipeline has retries, and waits inside.
+        """
+        for node in self._nodes():
+            if node.policy.retries and _waits_inside(node):
+                raise DeclarationError(
+                    f"{node.where}: retries={node.policy.retries} would try again what waits in it",
+                    hint="give retries= to the nodes in it",
+                )
+
     @property
     def may_halt(self) -> bool:
         """Whether a node of it, or of what it includes, waits."""
@@ -245,3 +261,10 @@ class Halting(Joining):
             elif isinstance(node, Map):
                 left.append(node.node)
         return found
+
+
+def _waits_inside(node: Node[Any]) -> bool:
+    if isinstance(node, Parallel | Map):
+        members = node.branches if isinstance(node, Parallel) else (node.node,)
+        return any(isinstance(one, WaitingNode) or _waits_inside(one) for one in members)
+    return isinstance(node, Included) and node.other.may_halt

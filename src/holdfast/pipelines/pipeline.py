@@ -370,6 +370,7 @@ class Pipeline(Halting):
             refuse_circles(self)
             if self.budget is not None:
                 check_budget(self.budget, f"pipeline {self.name}", halts=self.checkpointed)
+            self._check_retries()
             for other in self.included():
                 other.check()
                 if other.budget is not None:

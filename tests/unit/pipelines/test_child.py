@@ -52,6 +52,24 @@ def test_a_pipeline_with_children_has_checkpoints_and_shows_them() -> None:
     assert node["policy"] == {"retries": 2, "timeout": 60}
 
 
+@pytest.mark.parametrize("kind", ["map", "parallel", "include"])
+def test_what_waits_is_not_tried_again_from_its_beginning(kind: str) -> None:
+    made = parent(pipeline("test.child"))
+    other = Pipeline("test.outer", version="1", event=Note)
+    if kind == "include":
+        node: Any = other.include("all", made, input=lambda s: s.event, retries=1)
+    else:
+        sub = other.child("sub", "test.child", input=lambda s: s.event)
+        node = (
+            other.map("all", sub, over=lambda s: [1], retries=1)
+            if kind == "map"
+            else other.parallel("all", [sub], retries=1)
+        )
+    other.start(node)
+    with pytest.raises(DeclarationError, match='node "all": retries=1 would try again what waits'):
+        other.check()
+
+
 def test_a_name_that_no_app_declares_is_found_when_the_apps_are_loaded() -> None:
     with pytest.raises(DeclarationError, match='there is no pipeline "test.gone" to run as a chil'):
         Registry([parent("test.gone")])

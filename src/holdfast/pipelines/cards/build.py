@@ -130,7 +130,9 @@ class Builder:
         if step.execute is not None:
             self._execute(name, step.execute, policy)
         elif step.subprocess is not None:
-            self._include(name, step.subprocess.pipeline, step.subprocess.with_, policy)
+            other = step.subprocess
+            runs = self._child if other.mode == "child" else self._include
+            runs(name, other.pipeline, other.with_, policy)
         elif step.parallel is not None:
             self._pipeline.parallel(name, step.parallel, **policy)
         elif step.map is not None:
@@ -175,6 +177,11 @@ class Builder:
         self._pipeline.include(
             name, self._pipelines[other], input=self._gives(dict(given)), **policy
         )
+
+    def _child(
+        self, name: str, other: str, given: Mapping[str, Any], policy: PolicyOptions
+    ) -> None:
+        self._pipeline.child(name, self._pipelines[other], input=self._gives(dict(given)), **policy)
 
     def _action(
         self, name: str, action: Action[..., Any], given: Mapping[str, Any]

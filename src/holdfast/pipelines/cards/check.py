@@ -193,10 +193,6 @@ class Checked:
         if step.subprocess is not None:
             path = (*path, "subprocess")
             self._pipeline(step.subprocess.pipeline, step.subprocess.with_, path)
-            if step.subprocess.mode == "child":
-                self._add(
-                    (*path, "mode"), "children are not there yet", "mode: inline runs it in here"
-                )
 
     def _execute(self, execute: ExecuteShape, path: Path) -> None:
         given = execute.with_ or {}
