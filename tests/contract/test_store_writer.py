@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self

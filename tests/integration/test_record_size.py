@@ -14,7 +14,8 @@ from holdfast.testing.postgres import PostgresForTests
 from .conftest import OpenHub
 
 STORED = """
-SELECT (SELECT sum(length(frame)) FROM payloads) + (SELECT coalesce(sum(length(text)), 0) FROM blobs),
+SELECT (SELECT sum(length(frame)) FROM payloads)
+           + (SELECT coalesce(sum(length(text)), 0) FROM blobs),
        (SELECT sum(raw_size) FROM payloads)
 """
 
