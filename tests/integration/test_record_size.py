@@ -14,17 +14,21 @@ from holdfast.testing.postgres import PostgresForTests
 from .conftest import OpenHub
 
 STORED = """
-SELECT (SELECT sum(length(frame)) FROM payloads), (SELECT coalesce(sum(length(text)), 0) FROM blobs)
+SELECT (SELECT sum(length(frame)) FROM payloads)
+           + (SELECT coalesce(sum(length(text)), 0) FROM blobs),
+       (SELECT sum(raw_size) FROM payloads)
 """
 
 
-def stored_bytes(url: str) -> int:
-    """Bytes of all texts of all records."""
+def stored_bytes(url: str) -> tuple[int, int]:
+    """Bytes of all texts of all records, and what they were before they were compressed."""
     if url.startswith("sqlite"):
         with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
-            return sum(db.execute(STORED).fetchone())
+            stored, raw = db.execute(STORED).fetchone()
+            return stored, raw
     with psycopg.connect(url.replace("postgresql+psycopg:", "postgresql:")) as db:
-        return sum(db.execute(STORED).fetchone() or ())
+        stored, raw = db.execute(STORED).fetchone() or (0, 0)
+        return int(stored), int(raw)
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -38,7 +42,9 @@ async def test_fifty_turns_take_what_was_said_and_not_its_square(
         assert event.status is EventStatus.SUCCEEDED, event.last_error
         said = 2 * turns_app.TURNS * turns_app.CHARS
         assert said == 82_000
-        assert stored_bytes(hub.parts.settings.store_url) < 1.5 * said
+        stored, raw = stored_bytes(hub.parts.settings.store_url)
+        assert stored < 1.5 * said
+        assert raw < 4 * said, "and it is not compression that makes it so"
         # and yet each step has its whole state, and each call its whole conversation
         steps = [one for one in whole.steps if one.operation == "turn"]
         assert len(steps) == len(whole.attempts) == turns_app.TURNS

@@ -143,6 +143,7 @@ async def test_tasks_side_by_side_do_not_record_each_other(
 
     async def work(number: int) -> None:
         with recorder.execution(f"task {number}") as run, run.step("outer"):
+            await together.wait()  # all are in their step before any goes on
             run.output = await inner(f"text {number}")
 
     await asyncio.gather(*(work(number) for number in range(5)))
