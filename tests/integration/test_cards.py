@@ -11,9 +11,11 @@ import pytest
 from holdfast.app import make_api
 from holdfast.domain.events import LOCAL_OWNER
 from holdfast.errors import NotFound
+from holdfast.operations import read
 from holdfast.operations.nodes import nodes_of
 from holdfast.operations.resume import resume
 from holdfast.pipelines.registry import Registry
+from holdfast.store.queries import ListExecutions
 from holdfast.testing.postgres import PostgresForTests
 
 from .conftest import HubForTests, OpenHub, until, until_true
@@ -199,7 +201,26 @@ def test_a_broken_card_leaves_its_app_out_and_names_every_fault(
     )
     monkeypatch.syspath_prepend(tmp_path)
     registry = Registry.load(["broken_cards_app", "cards_app"])
-    assert {one.name for one in registry} == {"cards.order", "cards.quote", "cards.spending"}
+    assert {one.name for one in registry} == {
+        "cards.order",
+        "cards.quote",
+        "cards.sending",
+        "cards.spending",
+    }
     (failure,) = registry.failures
     assert "a.yaml:5:18: ${x}: there is no step" in failure.error.message
     assert "a.yaml:6:3" in failure.error.message
+
+
+async def test_a_subprocess_can_be_an_execution_of_its_own(open_hub: OpenHub) -> None:
+    async with open_hub(runners=1) as hub:
+        event, whole = await hub.run("cards.sending", parts=["bolt", "nut"])
+        assert (event.status, whole.payload.get(whole.execution.output)) == (
+            "succeeded",
+            {"much": 70},
+        )
+        (child,) = await read.executions(
+            hub.kit, ListExecutions(owner_id=LOCAL_OWNER, parent_id=whole.execution.id, limit=10)
+        )
+        assert (child.name, child.origin, child.status) == ("cards.quote", "child", "succeeded")
+        assert "sum" not in {step.operation for step in whole.steps}, "its steps are its own"
