@@ -52,7 +52,6 @@ class Crew:
         self._numbers = count(1)
         self._places: dict[Worker, _Place] = {}
         self._left = size  # places that were not given up
-        self._crashed_at_once = 0  # in a row, with work
         self._solo_given_up = False
         self._solo_to_come = 0
         self._closing = False
@@ -84,7 +83,6 @@ class Crew:
 
     def has_worked(self, worker: Worker) -> None:
         """A worker has ended an execution: earlier failures are forgotten."""
-        self._crashed_at_once = 0
         if worker in self._places:
             self._places[worker].worked = True
 
@@ -121,10 +119,7 @@ class Crew:
             place.failed_starts = 0
             return 0.0
         if lost:
-            # The crash counts for its events, so the place is not given up; but where each runner
-            # dies with what it is given, the queue must not become dead letters in a moment.
-            self._crashed_at_once = min(self._crashed_at_once + 1, len(BACKOFF_S))
-            return BACKOFF_S[self._crashed_at_once - 1]
+            return 0.0  # the crash counts for its events, which are set aside after some
         place.failed_starts += 1
         if place.failed_starts < MAX_FAILED_STARTS:
             return BACKOFF_S[place.failed_starts]

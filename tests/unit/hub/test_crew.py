@@ -155,7 +155,7 @@ async def test_those_that_die_right_after_they_are_ready_are_given_up_too(
     await office.crew.close(grace_s=1)
 
 
-async def test_those_that_die_with_their_first_work_pause_and_are_never_given_up(
+async def test_those_that_die_with_their_first_work_are_never_given_up(
     pauses: list[float],
 ) -> None:
     """Poison is the events' fault and counts for them; a queue of it takes no hub down."""
@@ -166,12 +166,12 @@ async def test_those_that_die_with_their_first_work_pause_and_are_never_given_up
         office.hired[-1].in_flight.add("x")
         office.hired[-1].die()
     await office.until(lambda: len(office.hired) == 10)
-    assert pauses == [0.5, 1.0, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0], "the first one at once"
+    assert pauses == []
     assert office.crew.error is None
     office.hired[-1].end("x")
     office.hired[-1].die()
     await office.until(lambda: len(office.hired) == 11)
-    assert len(pauses) == 8, "it had worked: no pause"
+    assert pauses == []
     await office.crew.close(grace_s=1)
 
 
