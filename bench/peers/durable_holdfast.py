@@ -1,4 +1,4 @@
-"""Holdfast's side: a durable pipeline of five nodes that do nothing, run inside the hub's process."""
+"""Holdfast's side: a durable pipeline of five nodes that do nothing, run in the hub's process."""
 
 from __future__ import annotations
 
