@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from itertools import count
 from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -93,11 +94,13 @@ class PortSaver(BaseCheckpointSaver[str]):
         self._loop = asyncio.get_running_loop()
         self._new_thread = new_thread
         self._held: _Held | None = None
+        self._mark = secrets.token_hex(6)  # of this saver's versions
+        self._made = count()
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002
         """A version nobody else makes: two branches of one thread must not share values."""
         number = 0 if current is None else int(current.split(".")[0], 16)
-        return f"{number + 1:08x}.{secrets.token_hex(6)}"
+        return f"{number + 1:08x}.{self._mark}{next(self._made):x}"
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `BaseCheckpointSaver`."""

@@ -119,6 +119,13 @@ async def test_what_was_written_is_handed_over_before_it_is_read(port: Port) -> 
     await writing
 
 
+async def test_no_two_versions_are_alike(port: Port) -> None:
+    savers = [saver(port) for _ in range(2)]
+    made = [one.get_next_version(None, None) for one in savers for _ in range(20)]
+    assert len(set(made)) == 40
+    assert min(one.get_next_version(made[0], None) for one in savers) > max(made)
+
+
 async def test_nothing_is_asked_for_where_nothing_can_be(port: Port) -> None:
     mine = saver(port, new_thread="t")
     assert await mine.aget_tuple(AT) is None
