@@ -5,6 +5,7 @@ Scripts beside this file run under another project's interpreter: only the stand
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -81,6 +82,8 @@ class Recording:
 def obey(verbs: dict[str, Callable[..., Any]]) -> None:
     """Answer lines of `[verb, {arguments}]` until stdin ends."""
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
+    gc.collect()
+    gc.freeze()  # on every side: what is loaded now stays, as in a server
     print("[]", file=answers, flush=True)
     for line in sys.stdin:
         verb, arguments = json.loads(line)
