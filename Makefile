@@ -50,6 +50,9 @@ pins: $(UV) ## pin every version and hash anew
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --python-version 3.11 --all-extras --group dev pyproject.toml \
 	  -o requirements-dev.txt
+	@for peer in $(PEERS); do $(UV) pip compile --quiet --universal --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --python-version 3.11 bench/peers/$$peer.in \
+	  -o bench/peers/$$peer.txt || exit; done
 
 clean: ## remove the environment and caches, never data
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
