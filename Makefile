@@ -5,14 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)/uv/bin/uv)
 PORT ?= 8001
+PEERS := mlflow phoenix dbos
 
 export HOLDFAST_APPS ?= examples.support_triage.app
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench chaos migrate makemigrations pins clean
+.PHONY: help run test check fmt bench bench-peers chaos migrate makemigrations pins clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: $(VENV)/.run migrate ## start the hub with the example app on http://127.0.0.1:8001
 	@$(BIN)/holdfast up
@@ -36,6 +37,9 @@ chaos: $(VENV)/.dev ## kill processes at every commit boundary and in a storm, a
 bench: $(VENV)/.dev ## measure: ratios within one run
 	@env -u HOLDFAST_APPS $(BIN)/python -m bench
 
+bench-peers: $(VENV)/.dev $(PEERS:%=$(VENV)/peers/%/.ready) ## measure beside MLflow, Phoenix and DBOS
+	@env -u HOLDFAST_APPS $(BIN)/python -m bench.peers
+
 migrate: $(VENV)/.run ## bring the database to the present schema
 	@$(BIN)/holdfast db upgrade
 
@@ -49,6 +53,9 @@ pins: $(UV) ## pin every version and hash anew
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --python-version 3.11 --all-extras --group dev pyproject.toml \
 	  -o requirements-dev.txt
+	@for peer in $(PEERS); do $(UV) pip compile --quiet --universal --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --python-version 3.11 bench/peers/$$peer.in \
+	  -o bench/peers/$$peer.txt || exit; done
 
 clean: ## remove the environment and caches, never data
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -73,4 +80,10 @@ $(VENV)/.run: requirements.txt pyproject.toml | $(BIN)/python
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	@echo "installing what the tests need"
 	@$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/peers/%/.ready: bench/peers/%.txt | $(BIN)/python
+	@echo "installing $* into an environment of its own"
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python $(VENV)/peers/$*
+	@$(UV) pip install --quiet --python $(VENV)/peers/$*/bin/python --require-hashes -r $<
 	@touch $@

@@ -15,26 +15,30 @@ from .harness import Line, show
 MEASURES = ("noop", "recording", "intake", "waiting", "version", "writing", "recorder")
 
 
-async def run(names: Sequence[str]) -> list[Line]:
-    """Run measures one after the other."""
+async def run(names: Sequence[str], package: str | None) -> list[Line]:
+    """Run measures of a package one after the other."""
     lines: list[Line] = []
     for name in names:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
-        measure = import_module(f".{name}", __package__).measure
+        measure = import_module(f".{name}", package).measure
         lines += [line async for line in measure()]
     return lines
 
 
-def main() -> int:
+def main(
+    measures: Sequence[str] = MEASURES,
+    package: str | None = __package__,
+    description: str | None = __doc__,
+) -> int:
     """Measure and print; the exit code is 1 only for a missed bar under `--strict`."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("measure", nargs="*", help=f"of {', '.join(MEASURES)}; default: all")
+    parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
+    parser.add_argument("measure", nargs="*", help=f"of {', '.join(measures)}; default: all")
     parser.add_argument("--json", action="store_true", help="write JSON and nothing else")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
     asked = parser.parse_args()
-    if unknown := [name for name in asked.measure if name not in MEASURES]:
-        parser.error(f"no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
-    lines = asyncio.run(run(asked.measure or MEASURES))
+    if unknown := [name for name in asked.measure if name not in measures]:
+        parser.error(f"no measure {', '.join(unknown)}; there are {', '.join(measures)}")
+    lines = asyncio.run(run(asked.measure or measures, package))
     if asked.json:
         print(orjson.dumps([line.as_json() for line in lines], option=orjson.OPT_INDENT_2).decode())
     else:

@@ -62,16 +62,21 @@ class Job(BaseModel):
 
 noop = Graph("bench.noop", _five().compile(), version="1", event=Job)
 
-declared = Pipeline("bench.declared", version="1", event=Job)
-
 
 async def idle(_state: State) -> None:
     return None
 
 
-_idle = [declared.node(f"n{i}", idle) for i in range(5)]
-declared.start(_idle[0])
-declared.chain(*_idle)
+def _idle(name: str, *, durable: bool) -> Pipeline:
+    pipeline = Pipeline(name, version="1", event=Job, durable=durable)
+    nodes = [pipeline.node(f"n{i}", idle) for i in range(5)]
+    pipeline.start(nodes[0])
+    pipeline.chain(*nodes)
+    return pipeline
+
+
+declared = _idle("bench.declared", durable=False)
+durable = _idle("bench.durable", durable=True)
 
 
 class Texts(TypedDict):

@@ -128,8 +128,8 @@ class CheckpointsPort(Protocol):
     is lost.
     """
 
-    async def save(self, *, execution_id: str, saved: Saved) -> None:
-        """Store a checkpoint, or writes that follow one; it is stored when this returns."""
+    async def save(self, *, execution_id: str, saved: Sequence[Saved]) -> None:
+        """Store checkpoints and writes that follow one, all or none; stored when this returns."""
         ...
 
     async def list(self, *, execution_id: str, wanted: CheckpointsWanted) -> Sequence[Checkpoint]:
@@ -152,7 +152,7 @@ class CheckpointsPort(Protocol):
 class NoCheckpoints:
     """Where nothing keeps checkpoints: graphs that need none run, others say why they do not."""
 
-    async def save(self, *, execution_id: str, saved: Saved) -> None:  # noqa: ARG002
+    async def save(self, *, execution_id: str, saved: Sequence[Saved]) -> None:  # noqa: ARG002
         """See `CheckpointsPort.save`."""
         raise PortError("nothing keeps checkpoints here")
 

@@ -72,3 +72,24 @@ async def test_langgraph_has_nothing_to_warn_of(
     saver = await saver_over(store, make)
     assert saver.with_allowlist([("json", "JSONEncoder")]) is saver
     assert caplog.records == []
+
+
+async def test_a_checkpoint_stored_again_takes_the_place_of_the_first(
+    store: Store, make: Any
+) -> None:
+    saver = await saver_over(store, make)
+    at: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    for step, writes in ((1, "a"), (2, "b")):
+        checkpoint: Any = {
+            "v": 1,
+            "id": "1",
+            "ts": str(step),
+            "channel_values": {},
+            "channel_versions": {},
+            "versions_seen": {},
+        }
+        kept = await saver.aput(at, checkpoint, {"source": "loop", "step": step}, {})
+        await saver.aput_writes(kept, [("channel", writes)], f"task {writes}")
+    (found,) = [one async for one in saver.alist(at)]
+    assert (found.checkpoint["ts"], found.metadata["step"]) == ("2", 2)
+    assert found.pending_writes == [("task a", "channel", "a"), ("task b", "channel", "b")]

@@ -116,6 +116,14 @@ def encode(value: Any) -> bytes:
     return body
 
 
+def _encode_text(text: str) -> bytes:
+    """`encode` of a text: the same bytes, without a look for what no text has."""
+    try:
+        return orjson.dumps(text)
+    except TypeError:  # a lone surrogate
+        return _encode_in_parts(text)
+
+
 def _encode_in_parts(value: Any) -> bytes:
     """Like `encode`, but only the parts that JSON cannot express are replaced."""
     return orjson.dumps(_described(value, MAX_NESTING, frozenset()))
@@ -190,11 +198,18 @@ def _inside(node: Any) -> Iterable[Any]:
 
 
 def _has_non_finite(value: Any) -> bool:
-    level: list[Any] = [value]
-    while level:  # ends: the writer found no circle
-        if any(isinstance(one, float) and not math.isfinite(one) for one in level):
-            return True
-        level = [child for one in level for child in _inside(one)]
+    left: list[Any] = [value]
+    for one in left:  # grows as it goes; ends: the writer found no circle
+        kind = cast("type[Any]", type(one))
+        if kind is str or kind is int or one is None:
+            continue
+        if kind is dict:
+            left += one.values()
+        elif isinstance(one, float):
+            if not math.isfinite(one):
+                return True
+        else:
+            left += _inside(one)
     return False
 
 
@@ -212,7 +227,7 @@ def _too_deep(decoded: Any) -> bool:
 class Texts:
     """The growing pool of one execution, on the side that runs it; for any thread."""
 
-    __slots__ = ("_entries", "_index", "_lists", "_lock", "_taken", "_texts")
+    __slots__ = ("_entries", "_index", "_lists", "_lock", "_shared", "_taken", "_texts")
 
     def __init__(self, *event_forms: bytes, before: int = 0) -> None:
         """Start a pool whose index 0 stands for the event's data.
@@ -223,6 +238,7 @@ class Texts:
         """
         self._index: dict[bytes, int] = {}
         self._texts: dict[str, int] = {}  # a text handed on from step to step is encoded once
+        self._shared: dict[str, int] = {}
         self._entries: list[bytes] = []
         self._lists: list[tuple[int, list[int]]] = []  # lists that later ones may extend
         self._taken = 0
@@ -245,7 +261,10 @@ class Texts:
     def add_shared(self, text: str) -> int:
         """Keep a text that many executions share (a system prompt, a tool's schema)."""
         with self._lock:
-            return self._keep(b'["s",' + encode(text) + b"]")
+            index = self._shared.get(text)
+            if index is None:
+                index = self._shared[text] = self._keep(b'["s",' + _encode_text(text) + b"]")
+            return index
 
     def add_object(self, plain: Mapping[str, Any], pointed: Mapping[str, int]) -> int:
         """Keep an object some of whose members were kept before and are given by index."""
@@ -296,16 +315,21 @@ class Texts:
         return self._keep(_plain(encode(value)))
 
     def _add_object(self, value: dict[Any, Any], depth: int) -> int:
-        if not all(type(key) is str for key in value):
-            return self._keep(_plain(_encode_in_parts(value)))
+        for key in value:
+            if type(key) is not str:
+                return self._keep(_plain(_encode_in_parts(value)))
         members: dict[str, Any] = {}
         pointed: list[str] = []
         for name, member in value.items():
-            if _is_small(member):
+            kind = cast("type[Any]", type(member))
+            if kind is str:
+                if len(member) <= INLINE_CHARS:
+                    members[name] = member
+                else:
+                    members[name] = self._add_text(member)
+                    pointed.append(name)
+            elif member is None or kind is bool or kind is int:
                 members[name] = member
-            elif type(member) is str:
-                members[name] = self._add_text(member)
-                pointed.append(name)
             elif isinstance(member, dict | list | tuple) and member and depth > 1:
                 members[name] = self._add(member, depth - 1)
                 pointed.append(name)
@@ -322,7 +346,7 @@ class Texts:
     def _add_text(self, text: str) -> int:
         index = self._texts.get(text)
         if index is None:
-            index = self._texts[text] = self._keep(_plain(encode(text)))
+            index = self._texts[text] = self._keep(_plain(_encode_text(text)))
         return index
 
     def _keep(self, entry: bytes) -> int:
@@ -331,13 +355,6 @@ class Texts:
             index = self._index[entry] = len(self._entries)
             self._entries.append(entry)
         return index
-
-
-def _is_small(value: object) -> bool:
-    """Whether it stays inside its object and goes into JSON as it is."""
-    if type(value) is str:
-        return len(value) <= INLINE_CHARS
-    return value is None or type(value) is bool or type(value) is int
 
 
 def _plain(body: bytes) -> bytes:

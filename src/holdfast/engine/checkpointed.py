@@ -50,13 +50,23 @@ class CheckpointedRun:
     and leaves with the outcome, if that is a halt.
     """
 
-    def __init__(self, declaration: Declaration, spec: RunSpec, port: CheckpointsPort) -> None:
+    def __init__(
+        self,
+        declaration: Declaration,
+        spec: RunSpec,
+        port: CheckpointsPort,
+        serializer: StrictSerializer,
+    ) -> None:
         self._declaration = declaration
         self._spec = spec
         self._control = RunControl()
         self._held = None if declaration.durable else HeldCheckpoints(port, goes_on=spec.goes_on)
-        serializer = StrictSerializer(declaration.kept(), f"pipeline {declaration.name}")
-        saver = PortSaver(self._held or port, spec.execution_id, serializer)
+        saver = PortSaver(
+            self._held or port,
+            spec.execution_id,
+            serializer,
+            new_thread=None if spec.goes_on else spec.event_id,
+        )
         self._graph = _with_saver(declaration.graph(), saver)
 
     def pause(self) -> None:

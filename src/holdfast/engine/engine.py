@@ -24,6 +24,7 @@ from holdfast.recording.collector import describe_error
 from holdfast.telemetry import logger
 
 from .checkpointed import CheckpointedRun
+from .serializer import StrictSerializer
 from .threads import ExecutionThreads, running_execution
 
 log = logger("engine")
@@ -94,6 +95,7 @@ class Engine:
         self._threads = threads
         self._on_end = on_end
         self._on_abandoned = on_abandoned
+        self._serializers: dict[str, StrictSerializer] = {}  # by name of the declaration
         self._running: dict[str, _Running] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -204,7 +206,11 @@ class Engine:
             return Outcome(ExecutionStatus.FAILED, error=_error_of(error))
 
     def _checkpointed(self, x: _Running, declaration: Declaration) -> CheckpointedRun:
-        x.run = CheckpointedRun(declaration, x.spec, self._ports.checkpoints)
+        serializer = self._serializers.get(declaration.name)
+        if serializer is None:
+            serializer = StrictSerializer(declaration.kept(), f"pipeline {declaration.name}")
+            self._serializers[declaration.name] = serializer
+        x.run = CheckpointedRun(declaration, x.spec, self._ports.checkpoints, serializer)
         if x.pausing:
             x.run.pause()
         return x.run

@@ -50,8 +50,12 @@ class HeldCheckpoints:
         ]
         return [*self._checkpoints.values(), *writes]
 
-    async def save(self, *, execution_id: str, saved: Saved) -> None:  # noqa: ARG002
+    async def save(self, *, execution_id: str, saved: Sequence[Saved]) -> None:  # noqa: ARG002
         """See `CheckpointsPort.save`."""
+        for one in saved:
+            self._hold(one)
+
+    def _hold(self, saved: Saved) -> None:
         at = saved.thread_id, saved.ns
         if isinstance(saved, Checkpoint):
             self._checkpoints[*at, saved.id] = saved

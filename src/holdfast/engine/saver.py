@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Sequence
+from itertools import count
 from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -32,19 +33,52 @@ from .serializer import StrictSerializer
 
 T = TypeVar("T")
 
+GATHER_TURNS = 8
+"""Turns of the loop for which writes wait for the checkpoint after them, to be stored with it.
+
+LangGraph gets from a step's last writes to its checkpoint in fewer. Where it does not, for another
+branch is still at work, they go alone.
+"""
+
 PRUNED = {"keep_latest": "latest", "delete": "nothing"}
 """What is kept under LangGraph's names of strategies."""
+
+
+class _Held:
+    """Writes that have not been handed to the port, and who waits for them."""
+
+    __slots__ = ("stored", "writes")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.writes: list[CheckpointWrites] = []
+        self.stored: asyncio.Future[None] = loop.create_future()
+
+    def settle(self, error: BaseException | None) -> None:
+        """Tell everybody who waits; also where nobody does any more."""
+        if isinstance(error, asyncio.CancelledError):
+            self.stored.cancel()
+        elif error is not None:
+            self.stored.set_exception(error)
+            self.stored.exception()  # asyncio need not say that nobody has heard of it
+        else:
+            self.stored.set_result(None)
 
 
 class PortSaver(BaseCheckpointSaver[str]):
     """Keeps the checkpoints of one execution.
 
-    Order is kept without waiting: each call is handed to the port before its first await, and the
-    port keeps the order it was asked in (LangGraph awaits a checkpoint, but not the writes before).
+    Order is kept without waiting: a checkpoint is handed to the port before its first await,
+    together with the writes before it, and the port keeps the order it was asked in (LangGraph
+    awaits a checkpoint, but not the writes before).
     """
 
     def __init__(
-        self, port: CheckpointsPort, execution_id: str, serializer: StrictSerializer
+        self,
+        port: CheckpointsPort,
+        execution_id: str,
+        serializer: StrictSerializer,
+        *,
+        new_thread: str | None = None,
     ) -> None:
         """Made in the loop that answers the port.
 
@@ -52,16 +86,21 @@ class PortSaver(BaseCheckpointSaver[str]):
             port: where checkpoints go.
             execution_id: under whose lease they are written.
             serializer: what may be kept.
+            new_thread: a thread of which nothing is stored yet; not asked for until it is.
         """
         super().__init__(serde=serializer)
         self._port = port
         self._execution_id = execution_id
         self._loop = asyncio.get_running_loop()
+        self._new_thread = new_thread
+        self._held: _Held | None = None
+        self._mark = secrets.token_hex(6)  # of this saver's versions
+        self._made = count()
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002
         """A version nobody else makes: two branches of one thread must not share values."""
         number = 0 if current is None else int(current.split(".")[0], 16)
-        return f"{number + 1:08x}.{secrets.token_hex(6)}"
+        return f"{number + 1:08x}.{self._mark}{next(self._made):x}"
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> PortSaver:  # noqa: ARG002
         """Itself: what may be kept is said by the pipeline, in `keeps=`."""
@@ -70,6 +109,9 @@ class PortSaver(BaseCheckpointSaver[str]):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `BaseCheckpointSaver`."""
         thread_id, ns, checkpoint_id = _place(config)
+        if thread_id == self._new_thread:
+            return None
+        await self._hand_over()
         wanted = CheckpointsWanted(thread_id=thread_id, ns=ns, id=checkpoint_id, limit=1)
         found = await self._port.list(execution_id=self._execution_id, wanted=wanted)
         return self._tuple(found[0]) if found else None
@@ -95,7 +137,7 @@ class PortSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """See `BaseCheckpointSaver`."""
         kept = self._checkpoint(config, checkpoint, metadata, new_versions)
-        await self._port.save(execution_id=self._execution_id, saved=kept)
+        await self._hand_over(kept)
         return _config(kept.thread_id, kept.ns, kept.id)
 
     async def aput_writes(
@@ -107,7 +149,32 @@ class PortSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """See `BaseCheckpointSaver`."""
         kept = self._writes(config, writes, task_id, task_path)
-        await self._port.save(execution_id=self._execution_id, saved=kept)
+        self._new_thread = None
+        held = self._held = self._held or _Held(self._loop)
+        held.writes.append(kept)
+        for _ in range(GATHER_TURNS):
+            await asyncio.sleep(0)
+            if self._held is not held:
+                await asyncio.shield(held.stored)
+                return
+        await self._hand_over()
+
+    async def _hand_over(self, *more: Checkpoint) -> None:
+        """Give the port the writes that are held, and what follows them."""
+        held, self._held = self._held, None
+        if held is None and not more:
+            return
+        self._new_thread = None
+        saved = (*held.writes, *more) if held is not None else more
+        told: BaseException | None = None
+        try:
+            await self._port.save(execution_id=self._execution_id, saved=saved)
+        except BaseException as error:
+            told = error
+            raise
+        finally:
+            if held is not None:
+                held.settle(told)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """See `BaseCheckpointSaver`."""
@@ -115,10 +182,12 @@ class PortSaver(BaseCheckpointSaver[str]):
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """See `BaseCheckpointSaver`."""
+        await self._hand_over()
         await self._port.drop_runs(execution_id=self._execution_id, run_ids=list(run_ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """See `BaseCheckpointSaver`."""
+        await self._hand_over()
         await self._port.copy(
             execution_id=self._execution_id, source=source_thread_id, target=target_thread_id
         )
@@ -130,6 +199,7 @@ class PortSaver(BaseCheckpointSaver[str]):
             raise CheckpointError(
                 f"there is no way {strategy!r} of pruning", hint=f"one of: {', '.join(PRUNED)}"
             )
+        await self._hand_over()
         await self._port.prune(
             execution_id=self._execution_id, thread_ids=list(thread_ids), keep=keep
         )
@@ -204,6 +274,7 @@ class PortSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None,
         limit: int | None,
     ) -> Sequence[Checkpoint]:
+        await self._hand_over()
         at = _configurable(config) if config else {}
         wanted = CheckpointsWanted(
             thread_id=at.get("thread_id"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.domain.checkpoints import CheckpointsWanted, Saved, saved_from_json, saved_to_json
+from holdfast.domain.checkpoints import Saved
 from holdfast.errors import PortError, StoreError, StoreRefused
 from holdfast.journal import Running
 from holdfast.store.commands import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
@@ -29,7 +29,7 @@ class Keeper:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lines: dict[str, deque[tuple[Saved, asyncio.Future[None]]]] = {}
+        self._lines: dict[str, deque[tuple[Sequence[Saved], asyncio.Future[None]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, running: Running, verb: str, args: Mapping[str, Any]) -> Any:
@@ -42,11 +42,9 @@ class Keeper:
         fence = fence_of(running)
         match verb:
             case "save":
-                await self._save(fence, running.id, saved_from_json(args))
+                await self._save(fence, running.id, args["saved"])
             case "list":
-                wanted = CheckpointsWanted(**args)
-                found = await self._store.read(Checkpoints(fence.owner_id, wanted))
-                return [saved_to_json(one) for one in found]
+                return await self._store.read(Checkpoints(fence.owner_id, args["wanted"]))
             case "drop_runs":
                 await self._store.write(DropRuns(fence, tuple(args["run_ids"])))
             case "copy":
@@ -58,7 +56,7 @@ class Keeper:
                 raise PortError(f"no port checkpoints.{verb}")
         return None
 
-    async def _save(self, fence: Fence, execution_id: str, saved: Saved) -> None:
+    async def _save(self, fence: Fence, execution_id: str, saved: Sequence[Saved]) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line = self._lines.get(execution_id)
         if line is None:
@@ -73,12 +71,13 @@ class Keeper:
         self,
         fence: Fence,
         execution_id: str,
-        line: deque[tuple[Saved, asyncio.Future[None]]],
+        line: deque[tuple[Sequence[Saved], asyncio.Future[None]]],
     ) -> None:
         while line:
             batch = list(line)
             line.clear()
-            error = await self._store_all(fence, tuple(saved for saved, _ in batch))
+            saved = tuple(one for together, _ in batch for one in together)
+            error = await self._store_all(fence, saved)
             for _, done in batch:
                 if not done.done():
                     done.set_result(None) if error is None else done.set_exception(error)

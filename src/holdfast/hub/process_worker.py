@@ -17,6 +17,7 @@ import orjson
 from holdfast.domain.payload import encode
 from holdfast.errors import HoldfastError
 from holdfast.ports import ModelConfig, RunSpec
+from holdfast.runner.crossing import answer_to_json, question_from_json
 from holdfast.runner.frames import Kind, Wire, write_run
 from holdfast.telemetry import logger
 
@@ -181,9 +182,11 @@ class ProcessWorker(Worker):
     async def _answer(self, question: dict[str, Any]) -> None:
         try:
             value = await self._employer.ask(
-                question["execution_id"], question["port"], question["args"]
+                question["execution_id"],
+                question["port"],
+                question_from_json(question["port"], question["args"]),
             )
-            answer = {"id": question["id"], "value": value}
+            answer = {"id": question["id"], "value": answer_to_json(question["port"], value)}
         except HoldfastError as error:
             answer = {"id": question["id"], "error": f"{error.code}: {error}"}
         except Exception as error:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import count
 from typing import Any, cast
 
-from holdfast.domain.checkpoints import (
-    Checkpoint,
-    CheckpointsWanted,
-    Saved,
-    saved_from_json,
-    saved_to_json,
-)
+from holdfast.domain.checkpoints import Checkpoint, CheckpointsWanted, Saved
 from holdfast.domain.payload import encode
 from holdfast.errors import PortError
 from holdfast.ports import CachedResult
 
+from .crossing import answer_from_json, question_to_json
 from .frames import Kind
 
 ASK_TIMEOUT_S = 10.0
@@ -52,21 +46,22 @@ class AskedCheckpoints:
     """A `CheckpointsPort` that asks the hub.
 
     Args:
-        ask: puts a question to it: execution, port, arguments. It keeps the order of what it was
-            asked, and of the record before it: a step whose checkpoint is stored is on record.
+        ask: puts a question to it: execution, port, arguments as domain objects. It keeps the
+            order of what it was asked, and of the record before it: a step whose checkpoint is
+            stored is on record.
     """
 
     def __init__(self, ask: Callable[[str, str, dict[str, Any]], Awaitable[Any]]) -> None:
         self._ask = ask
 
-    async def save(self, *, execution_id: str, saved: Saved) -> None:
+    async def save(self, *, execution_id: str, saved: Sequence[Saved]) -> None:
         """See `CheckpointsPort.save`."""
-        await self._ask(execution_id, "checkpoints.save", saved_to_json(saved))
+        await self._ask(execution_id, "checkpoints.save", {"saved": saved})
 
     async def list(self, *, execution_id: str, wanted: CheckpointsWanted) -> Sequence[Checkpoint]:
         """See `CheckpointsPort.list`."""
-        found = await self._ask(execution_id, "checkpoints.list", asdict(wanted))
-        return [cast("Checkpoint", saved_from_json(one)) for one in found]
+        found = await self._ask(execution_id, "checkpoints.list", {"wanted": wanted})
+        return cast("Sequence[Checkpoint]", found)
 
     async def drop_runs(self, *, execution_id: str, run_ids: Sequence[str]) -> None:
         """See `CheckpointsPort.drop_runs`."""
@@ -123,7 +118,10 @@ class HubPorts:
             waiting.set_result(answer["value"])
 
     async def _call_in_order(self, execution_id: str, port: str, args: Mapping[str, Any]) -> Any:
-        return await self._call(execution_id, port, args, Kind.STORE, STORE_TIMEOUT_S)
+        answer = await self._call(
+            execution_id, port, question_to_json(args), Kind.STORE, STORE_TIMEOUT_S
+        )
+        return answer_from_json(answer)
 
     async def _call(
         self,

@@ -53,13 +53,21 @@ class Conflict(NamedTuple):
 
 
 class Insert:
-    """An insert of whole rows; each row is a sequence in the order of the table's columns."""
+    """An insert of whole rows; each row is a sequence in the order of the table's columns.
 
-    __slots__ = ("conflict", "table")
+    Attributes:
+        conflict: rows that are passed over.
+        replaces: whether a row takes the place of the one with the same primary key.
+    """
 
-    def __init__(self, table: Table, *, unless: Conflict | None = None) -> None:
+    __slots__ = ("conflict", "replaces", "table")
+
+    def __init__(
+        self, table: Table, *, unless: Conflict | None = None, replaces: bool = False
+    ) -> None:
         self.table = table
         self.conflict = unless
+        self.replaces = replaces
 
 
 class Compiler:
@@ -92,6 +100,12 @@ class Compiler:
         if insert.conflict is not None:
             core = core.on_conflict_do_nothing(
                 index_elements=insert.conflict.columns, index_where=insert.conflict.where
+            )
+        if insert.replaces:
+            key = insert.table.primary_key.columns.keys()
+            core = core.on_conflict_do_update(
+                index_elements=key,
+                set_={name: core.excluded[name] for name in names if name not in key},
             )
         text = self._compile(core)
         if text.names != tuple(f"{name}_{i}" for i in range(rows) for name in names):

@@ -28,10 +28,10 @@ class StoredCheckpoints:
         self._store = store
         self._fence = fence
 
-    async def save(self, *, execution_id: str, saved: Saved) -> None:  # noqa: ARG002
+    async def save(self, *, execution_id: str, saved: Sequence[Saved]) -> None:  # noqa: ARG002
         """See `CheckpointsPort.save`; through JSON, as it would cross the socket."""
-        crossed = saved_from_json(saved_to_json(saved))
-        await self._store.write(SaveCheckpoints(self._fence, (crossed,)))
+        crossed = tuple(saved_from_json(saved_to_json(one)) for one in saved)
+        await self._store.write(SaveCheckpoints(self._fence, crossed))
 
     async def list(
         self,

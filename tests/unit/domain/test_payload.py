@@ -322,6 +322,16 @@ def test_shared_texts_are_texts_whatever_is_in_them() -> None:
     assert len(text_hash("be \udc80 kind")) == 32
 
 
+def test_a_text_may_be_shared_and_stand_alone_too() -> None:
+    texts = Texts()
+    alone = texts.add("be kind")
+    shared = texts.add_shared("be kind")
+    assert (texts.add("be kind"), texts.add_shared("be kind")) == (alone, shared)
+    _, new = texts.take_new()
+    kinds = [orjson.loads(orjson.dumps(entry))[0] for entry in new]
+    assert [kinds[alone], kinds[shared]] == ["v", "s"]
+
+
 def test_an_objects_own_members_may_be_odd() -> None:
     texts = Texts()
     index = texts.add_object({"role": "user", "calls": {1, 2}}, {"content": texts.add("hello")})

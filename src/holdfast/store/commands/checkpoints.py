@@ -46,7 +46,7 @@ class Fence:
         )
 
 
-_PUT = Insert(checkpoints)
+_PUT = Insert(checkpoints, replaces=True)
 _BLOBS = Insert(
     checkpoint_blobs, unless=Conflict(("owner_id", "thread_id", "ns", "channel", "version"))
 )
@@ -175,7 +175,6 @@ def store_saved(tx: Writes, owned: Iterable[tuple[str, Saved]]) -> None:
             if write.index < 0:
                 number = {"task": write.task_id, "number": write.index}
                 replaced.append({**_where(*at), "of": checkpoint_id, **number})
-    tx.change(_REMOVE, [{**_where(*key[:3]), "of": key[3]} for key in puts])
     tx.insert(_PUT, list(puts.values()))
     tx.insert(_BLOBS, blobs)
     tx.change(_REMOVE_WRITE, replaced)

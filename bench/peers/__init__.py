@@ -1,0 +1,1 @@
+"""Holdfast beside programs that do a part of the same, each in an environment of its own."""
