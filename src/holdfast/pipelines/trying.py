@@ -10,11 +10,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 
 from holdfast.domain.status import StepStatus
-from holdfast.errors import StepTimeout
+from holdfast.errors import ReplayMismatch, StepTimeout
 from holdfast.recording import StepHandle, step_of
 
 from .caching import Kept, kept_result
-from .context import left_in_thread, no_thread_yet, waits
+from .context import current_run, left_in_thread, no_thread_yet, waits
+from .passing import passed_over
 from .policy import CONTINUE
 from .state import Failure, State, having
 
@@ -45,6 +46,8 @@ async def carry_out(node: Node[Any], state: State, config: RunnableConfig) -> di
         Exception: what the node, or what stood in for it, raised.
     """
     step = step_of(config)
+    if (left := passed_over(node, state, step)) is not None:
+        return left
     try:
         if node.policy.plain:
             return await node.leave(state, config)
@@ -52,7 +55,7 @@ async def carry_out(node: Node[Any], state: State, config: RunnableConfig) -> di
     except Skip as skip:
         step.skip(skip.reason)
         return {node.name: None}
-    except GraphBubbleUp:  # an interrupt is no failure
+    except (GraphBubbleUp, ReplayMismatch):  # an interrupt is no failure, a mismatch not the node's
         raise
     except Exception as error:
         failure = Failure.of(node.name, error)
@@ -70,7 +73,8 @@ async def carry_out(node: Node[Any], state: State, config: RunnableConfig) -> di
 async def _under_policy(
     node: Node[Any], state: State, config: RunnableConfig, step: StepHandle
 ) -> dict[str, Any]:
-    if node.policy.cache is None:
+    # A replay asks no cache: what it had then is on record.
+    if node.policy.cache is None or current_run().plan is not None:
         return await _in_time(node, state, config, step)
     kept: Kept = await kept_result(node, state)
     if kept.execution_id is not None:

@@ -340,6 +340,11 @@ class StepHandle:
         if self._step is not None:
             self._step.skip_reason = reason
 
+    @property
+    def number(self) -> int | None:
+        """The step's number in the record."""
+        return None if self._step is None else self._step.number
+
     def start_try(self) -> None:
         """Record that the node is about to be tried; a model node's calls tell that themselves."""
         if self._collector is not None and self._step is not None and self._step.kind != "model":

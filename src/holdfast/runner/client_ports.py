@@ -83,6 +83,21 @@ class AskedCheckpoints:
         await self._ask(execution_id, "checkpoints.prune", args)
 
 
+class AskedRecords:
+    """A `RecordsPort` that asks the hub.
+
+    Args:
+        ask: puts a question to it: execution, port, arguments.
+    """
+
+    def __init__(self, ask: Callable[[str, str, dict[str, Any]], Awaitable[Any]]) -> None:
+        self._ask = ask
+
+    async def replayed(self, *, execution_id: str) -> Mapping[str, Any]:
+        """See `RecordsPort.replayed`."""
+        return await self._ask(execution_id, "records.replayed", {})
+
+
 class HubPorts:
     """Implements the ports by asking the hub.
 
@@ -96,6 +111,7 @@ class HubPorts:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self.cache = AskedCache(self._call)
         self.checkpoints = AskedCheckpoints(self._call_in_order)
+        self.records = AskedRecords(self._call_in_order)
 
     async def submit(
         self,
