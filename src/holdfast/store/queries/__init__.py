@@ -18,6 +18,7 @@ from .executions import (
 )
 from .hub import Lease, LeasesOf, Ping
 from .keys import AllKeys
+from .lineage import SentBy
 from .prune import CountOld
 from .waits import GivenWait, PausedPipelines, WaitsOf
 
@@ -39,6 +40,7 @@ __all__ = [
     "PausedPipelines",
     "Ping",
     "RecordOf",
+    "SentBy",
     "StoredRecord",
     "WaitsOf",
 ]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import bindparam, select
 
-from holdfast.domain.events import Event
+from holdfast.domain.events import Event, Origin
 from holdfast.domain.executions import Attempt, Execution, Step
 from holdfast.domain.payload import Payload
 from holdfast.domain.status import EVENT_ENDS, ExecutionStatus
@@ -116,6 +116,7 @@ class ListExecutions(Query[list[Execution]]):
     status: ExecutionStatus | None = None
     name: str | None = None
     event_id: str | None = None
+    origin: Origin | None = None
     since: int | None = None
     until: int | None = None
     before: str | None = None
@@ -129,6 +130,7 @@ class ListExecutions(Query[list[Execution]]):
                 "status": None if self.status is None else self.status.value,
                 "name": self.name,
                 "event_id": self.event_id,
+                "origin": self.origin,
                 "since": self.since,
                 "until": self.until,
                 "before": self.before,
