@@ -17,7 +17,7 @@ from holdfast.errors import NotFound
 from holdfast.operations import read
 from holdfast.operations.cancel import cancel_execution
 from holdfast.operations.diff import compare, diff_view
-from holdfast.operations.export import export_execution
+from holdfast.operations.export import export_execution, export_fixture
 from holdfast.operations.many import many_executions
 from holdfast.operations.pause import pause
 from holdfast.operations.progress import follow
@@ -184,6 +184,18 @@ async def export(request: Request, caller: Caller, execution_id: IdInPath) -> Re
     document = await export_execution(parts_of(request).kit, execution_id, caller.owner_id)
     name = f"execution-{execution_id}.json"
     return json(document, headers={"content-disposition": f'attachment; filename="{name}"'})
+
+
+@router.get(
+    "/{execution_id}/fixture",
+    responses=answers({200: (schemas.Fixture, "The fixture.")}, 404, 409, 422),
+    dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
+)
+async def fixture(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
+    """Hand out what a test needs to run an execution again without a hub and without models."""
+    _check(execution_id)
+    return json(await export_fixture(parts_of(request).kit, execution_id, caller.owner_id))
 
 
 @router.post(

@@ -292,6 +292,14 @@ class Export(Answer):
     execution: dict[str, Any]
 
 
+class Fixture(Answer):
+    """An execution as `holdfast.testing.replayed` runs it again."""
+
+    format: str
+    app: str | None = Field(description="Where its pipeline is declared: `module:attribute`.")
+    recorded: dict[str, Any]
+
+
 class Side(Answer):
     """One of two executions that are compared."""
 

@@ -215,6 +215,10 @@ class Client:
         """An execution and its event as one self-contained document."""
         return await self._ask("GET", f"{_execution(execution_id)}/export")
 
+    async def fixture(self, execution_id: str) -> View:
+        """What a test needs to run an execution again; see `holdfast.testing.replayed`."""
+        return await self._ask("GET", f"{_execution(execution_id)}/fixture")
+
     async def resume(
         self, execution_id: str, answer: Any = ..., *, wait: str | None = None
     ) -> View:

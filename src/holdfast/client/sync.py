@@ -103,6 +103,10 @@ class SyncClient:
         """See `Client.export`."""
         return self._call(self._client.export, execution_id)
 
+    def fixture(self, execution_id: str) -> View:
+        """See `Client.fixture`."""
+        return self._call(self._client.fixture, execution_id)
+
     def replay(self, execution_id: str, **options: Any) -> View:
         """See `Client.replay`."""
         return self._call(self._client.replay, execution_id, **options)

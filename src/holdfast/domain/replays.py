@@ -258,7 +258,8 @@ def mark_of(value: Any) -> tuple[int, ...]:
 
 
 def _index(item: Any) -> int:
-    return item["index"] if isinstance(item, dict) else item.index
+    given: Any = cast("dict[str, Any]", item)["index"] if isinstance(item, dict) else item.index
+    return int(given)
 
 
 def digest_of(value: Any) -> str:

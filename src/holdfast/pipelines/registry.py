@@ -47,14 +47,19 @@ class Registry:
 
     Attributes:
         failures: apps that are left out; the others work.
+        places: `module:attribute` of each declaration, by name.
     """
 
     def __init__(
-        self, declarations: Sequence[Declaration], failures: Sequence[AppFailure] = ()
+        self,
+        declarations: Sequence[Declaration],
+        failures: Sequence[AppFailure] = (),
+        places: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Keep declarations that have distinct names; `load` is the usual way in."""
         self._declarations = {item.name: item for item in declarations}
         self.failures = list(failures)
+        self.places = places
 
     @classmethod
     def load(cls, apps: Sequence[str]) -> Registry:
@@ -81,12 +86,15 @@ class Registry:
                 if all(other is not declaration for _, other in known):
                     known.append((app, declaration))
         kept: list[Declaration] = []
+        places: dict[str, str] = {}
         for name, known in found.items():
             if len(known) == 1:
-                kept.append(known[0][1])
+                app, declaration = known[0]
+                kept.append(declaration)
+                places[name] = _place(app, declaration)
             else:
                 failures += _clash(name, [app for app, _ in known])
-        return cls(kept, failures)
+        return cls(kept, failures, places)
 
     def get(self, name: str) -> Declaration:
         """The declaration of that name.
@@ -163,6 +171,15 @@ def _declarations(app: str) -> list[Declaration]:
         except HoldfastError as error:
             raise AppError(f"app {app}: {error.message}", hint=error.hint) from error
     return declarations
+
+
+def _place(app: str, declaration: Declaration) -> str:
+    """Where an app has a declaration, as `load` takes it."""
+    path, _, attribute = app.partition(":")
+    if attribute:
+        return app
+    known = vars(importlib.import_module(path))
+    return f"{path}:{next(name for name, value in known.items() if value is declaration)}"
 
 
 def _failure(app: str, error: AppError) -> AppFailure:
