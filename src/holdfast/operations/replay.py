@@ -10,12 +10,12 @@ import orjson
 from holdfast.bus import Notice
 from holdfast.bus.base import QUEUED
 from holdfast.domain.diff import Diff, Verdict, diff
-from holdfast.domain.events import NewEvent
+from holdfast.domain.events import Event, NewEvent
 from holdfast.domain.ids import new_id
 from holdfast.domain.recordings import RECORDED
 from holdfast.domain.replays import Plan, Recorded
 from holdfast.domain.status import EXECUTION_ENDS
-from holdfast.errors import IllegalMove, InvalidInput, NotReplayable, PortError
+from holdfast.errors import IllegalMove, InvalidInput, NotFound, NotReplayable, PortError
 from holdfast.journal import Running
 from holdfast.pipelines.replayable import check_plan
 from holdfast.store.commands import Submit, Submitted
@@ -131,10 +131,7 @@ async def recorded(kit: Kit, execution_id: str, owner_id: str) -> Recorded:
     """
     whole = await read.execution(kit, execution_id, owner_id)
     event = await read.event(kit, whole.execution.event_id, owner_id)
-    sent: list[dict[str, Any]] = []
-    # An event sent again with its key keeps the source of the delivery that sent it first.
-    for one in await kit.store.read(ExecutionsOf(event.id, owner_id)):
-        sent += await kit.store.read(SentBy(one.id, owner_id))
+    sent = await _sent(kit, event)
     return Recorded.of(
         whole.execution,
         whole.steps,
@@ -143,6 +140,22 @@ async def recorded(kit: Kit, execution_id: str, owner_id: str) -> Recorded:
         data=event.data,
         submitted=sent,
     )
+
+
+async def _sent(kit: Kit, event: Event) -> list[dict[str, Any]]:
+    """The events that the executions of an event sent; a replay's are those it repeats, too."""
+    found: list[dict[str, Any]] = []
+    while True:
+        # An event sent again with its key keeps the source of the delivery that sent it first.
+        for one in await kit.store.read(ExecutionsOf(event.id, event.owner_id)):
+            found += await kit.store.read(SentBy(one.id, event.owner_id))
+        if event.origin != "replay" or event.parent_id is None:
+            return found
+        try:
+            repeated = await read.summary(kit, event.parent_id, event.owner_id)
+        except NotFound:  # deleted meanwhile
+            return found
+        event = await read.event(kit, repeated.event_id, event.owner_id)
 
 
 async def replayed(kit: Kit, running: Running) -> Recorded:

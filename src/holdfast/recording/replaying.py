@@ -16,7 +16,6 @@ import orjson
 
 from holdfast.domain.payload import encode
 from holdfast.domain.replays import (
-    Path,
     Place,
     Places,
     Plan,
@@ -29,6 +28,7 @@ from holdfast.domain.replays import (
 )
 from holdfast.domain.status import StepStatus
 from holdfast.errors import ModelError, ReplayMismatch
+from holdfast.llm.failures import RecordedError
 
 replaying_now: ContextVar[Replaying | None] = ContextVar("holdfast_replaying", default=None)
 """The replay that the present run is, if it is one that a record answers."""
@@ -221,17 +221,17 @@ class Replaying:
         return f'node "{path_text(self.recorded.paths()[matched.step])}"'
 
 
-class RecordedError(ModelError):
-    """Stands for what a model's client raised when the execution was recorded."""
-
-
 def error_of(attempt: RecordedAttempt) -> Exception:
     """A recorded provider error, to be raised again: of the same name, message and class."""
     told = attempt.error or {}
-    kind = type(str(told.get("type", "RecordedError")), (RecordedError,), {})
+    name, message = str(told.get("type", "RecordedError")), str(told.get("message", ""))
+    error_class = attempt.error_class or "unknown"
+    if "code" not in told:
+        return type(name, (RecordedError,), {})(message, error_class, attempt.http_status)
+    kind = type(name, (ModelError,), {"code": told["code"]})
     return kind(
-        str(told.get("message", "")),
-        error_class=attempt.error_class or "unknown",
+        message,
+        error_class=error_class,
         http_status=attempt.http_status,
         hint=str(told.get("hint", "")),
     )
@@ -252,6 +252,3 @@ def call_error_of(step: RecordedStep) -> Exception:
 
 def _ended(attempt: RecordedAttempt) -> str:
     return f"was {attempt.status}" if attempt.status != "running" else "had not ended"
-
-
-__all__ = ["Path", "RecordedError", "Replaying", "call_error_of", "error_of", "replaying_now"]
