@@ -123,7 +123,7 @@ def triage_answer(request: FakeRequest) -> str:
         )
     )
     text = said if isinstance(said, str) else json.dumps(said)
-    if "kindly" in str(request.body["messages"]):
+    if "as a friend" in str(request.body["messages"]):
         text = re.sub(r'("text": ?")', r"\1Dear friend. ", text)
     return text
 
@@ -167,7 +167,7 @@ async def test_after_a_prompt_edit_the_diff_points_at_the_step_and_what_followed
         if any(one.operation == "draft" for one in run.steps)
         and len(run.attempts) == 4  # nothing was asked again
     )
-    prompt = "Answer kindly.\n\n<letter>\n<body>\n{{ event.body }}\n</body>\n</letter>"
+    prompt = "Answer as a friend.\n\n<letter>\n<body>\n{{ event.body }}\n</body>\n</letter>"
     edited = {"draft": {"user": prompt}}
     calls = len(wire.requests)
 
@@ -185,7 +185,7 @@ async def test_after_a_prompt_edit_the_diff_points_at_the_step_and_what_followed
     (draft,) = [one for one in found["steps"] if one["step"] == "draft"]
     changes = {one["what"]: one["diff"] for one in draft["changes"]}
     assert set(changes) == {"prompt.user", "answer", "output"}
-    assert "+Answer kindly." in changes["prompt.user"]
+    assert "+Answer as a friend." in changes["prompt.user"]
     assert live.execution.totals.tokens_input > 0
 
     onward = await repeat(hub, whole, Plan(start="draft", prompts=edited))

@@ -19,9 +19,11 @@ from pathlib import Path
 
 from holdfast.testing import replayed
 
+FIXTURE = Path(__file__).with_name("{fixture}")
+
 
 def test_{title}() -> None:
-    replayed("{app}", Path(__file__).with_name("{fixture}"))
+    replayed("{app}", FIXTURE)
 '''
 
 

@@ -73,6 +73,7 @@ def replayed(
         AssertionError: something differs; the message says which step and how.
         InvalidInput: it is no fixture.
     """
+    __tracebackhide__ = True
     declaration = _declared(pipeline) if isinstance(pipeline, str) else pipeline
     recorded = read_fixture(Path(fixture))
     with asyncio.Runner() as runner:
@@ -165,10 +166,11 @@ def _report(found: Diff, ignore: Collection[str]) -> list[str]:
         wrong = [change for change in pair.changes if change.what not in ignore]
         if wrong or pair.verdict is not Verdict.CHANGED:
             lines += _step_lines(pair, wrong)
-    for change in found.changes:
-        if change.what in OUTCOME and change.what not in ignore:
-            lines += [f"  the execution's {change.what}", *_change_lines(change)]
-    return lines
+    if lines:  # what came of it all follows from its steps
+        return lines
+    wrong = [one for one in found.changes if one.what in OUTCOME and one.what not in ignore]
+    told = [line for change in wrong for line in _change_lines(change)]
+    return ["  its outcome", *told] if told else []
 
 
 def _step_lines(pair: Pair, wrong: list[Change]) -> list[str]:
@@ -178,10 +180,9 @@ def _step_lines(pair: Pair, wrong: list[Change]) -> list[str]:
         case Verdict.ONLY_B:
             return [f"  {pair.name}: is not on record"]
         case _:
-            lines = [f"  {pair.name}: {', '.join(change.what for change in wrong)}"]
-            return lines + [line for change in wrong for line in _change_lines(change)]
+            return [f"  {pair.name}", *(line for change in wrong for line in _change_lines(change))]
 
 
 def _change_lines(change: Change) -> list[str]:
     shown = change.lines() or [f"- {change.a!r}", f"+ {change.b!r}"]
-    return [f"      {line}" for line in shown[:MOST_LINES]]
+    return [f"    {change.what}", *(f"      {line}" for line in shown[:MOST_LINES])]
