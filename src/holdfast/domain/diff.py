@@ -248,8 +248,8 @@ def _status(step: RecordedStep) -> str:
 
 
 def _merged(a: list[Path], b: list[Path]) -> list[Path]:
-    """All paths in the order of starting; those only in `a` after what they came after there."""
-    known = set(b)
+    """All paths in the order of starting; between two that are in both, those only in `b` first."""
+    known, common = set(b), set(a)
     after: dict[Path | None, list[Path]] = {}
     last: Path | None = None
     for path in a:
@@ -257,10 +257,14 @@ def _merged(a: list[Path], b: list[Path]) -> list[Path]:
             last = path
         else:
             after.setdefault(last, []).append(path)
-    merged = list(after.get(None, []))
+    merged: list[Path] = []
+    left = after.get(None, [])
     for path in b:
-        merged += [path, *after.get(path, [])]
-    return merged
+        if path in common:
+            merged += left
+            left = after.get(path, [])
+        merged.append(path)
+    return merged + left
 
 
 def _by_end(paths: Sequence[Path]) -> list[Path]:

@@ -88,10 +88,11 @@ class ModelNode(Node[R]):
         try:
             return run.models.chat(alias, script=self._script, pipeline=self.pipeline)
         except (SettingsError, ModelError):
-            recorded = run.replaying.match(step.number) if run.replaying else None
-            if recorded is None or not recorded.attempts:
+            # No model of that name can be made here, and a record needs none.
+            replaying, what = run.replaying, f'node "{self.name}"'
+            tried = None if replaying is None else replaying.attempt(step.number, 1, what)
+            if tried is None:
                 raise
-            tried = recorded.attempts[-1]
             return recorded_chat(alias, tried.provider, tried.model, tried.parameters)
 
     @property

@@ -178,7 +178,9 @@ def _step_lines(pair: Pair, wrong: list[Change]) -> list[str]:
         case Verdict.ONLY_A:
             return [f"  {pair.name}: was not reached"]
         case Verdict.ONLY_B:
-            return [f"  {pair.name}: is not on record"]
+            error = pair.b.error if pair.b else None
+            told = f": {error['type']}: {error['message']}" if error else ""
+            return [f"  {pair.name}: is not on record{told}"]
         case _:
             return [f"  {pair.name}", *(line for change in wrong for line in _change_lines(change))]
 
