@@ -51,7 +51,7 @@ async def test_every_command_and_example(environ: dict[str, str], tmp_path: Path
     async with holdfast.connect(load({}, environ=environ)) as client:
         event = await client.submit("support.triage", LETTER, wait=20)
         id_ = event["execution_id"]
-        assert await ask(client, id_) == "draft differs first, then nothing"
+        assert await ask(client, id_) == "draft differs first, then send"
         (other,) = (await client.executions_page(origin="replay"))["items"]
 
     commands = [line for block in blocks("bash") for line in block.splitlines()]

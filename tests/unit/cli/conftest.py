@@ -100,6 +100,8 @@ def execution():
             "code_version": "c0ffee",
             "delivery": 1,
             "parent_id": None,
+            "origin": None,
+            "parent_id": None,
             "trace_id": None,
             "status": "succeeded",
             "error": None,
