@@ -88,6 +88,9 @@ async def heard(state: State[Job]) -> str:
 
 told.start(heard)
 
+listening = Pipeline("replay.listening", version="1", event=Job)
+listening.start(listening.wait_for("word", event="replay.told"))
+
 crashing = Pipeline("replay.crashing", version="1", event=Job, durable=True)
 ask = crashing.model("ask", prompt="Say {{ event.text }}", alias="fast")
 

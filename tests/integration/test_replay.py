@@ -417,9 +417,21 @@ async def test_answers_of_people_come_from_the_record(
     assert len(wire.requests) == 1
 
 
-async def test_events_waited_for_come_from_the_record_and_replays_answer_nobody(
-    hub: HubForTests,
-) -> None:
+async def test_a_replay_answers_nobody_who_waits_for_such_an_event(hub: HubForTests) -> None:
+    _, told = await hub.run("replay.told", text="then")
+    event_id = await hub.submit("replay.listening")
+    await waiting(hub, event_id)
+    again = await repeat(hub, told)
+    assert again.output == "then"
+    event = await read.event(hub.kit, event_id, LOCAL_OWNER)
+    assert event.status is EventStatus.WAITING
+    await hub.run("replay.told", text="now")
+    event = await hub.ended(event_id)
+    whole = await hub.whole(str(event.execution_id))
+    assert whole.payload.get(whole.execution.output) == {"text": "now"}
+
+
+async def test_events_waited_for_come_from_the_record(hub: HubForTests) -> None:
     event_id = await hub.submit("wait.paid", item="tea")
     await waiting(hub, event_id)
     from holdfast.operations.submit import submit
