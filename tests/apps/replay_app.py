@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import os
 from pathlib import Path
@@ -105,6 +106,21 @@ async def die(state: State[Job]) -> str:
 
 crashing.start(ask)
 crashing.chain(ask, die)
+
+holding = Pipeline("replay.holding", version="1", event=Job, durable=True)
+
+
+@holding.node
+async def hold(state: State[Job]) -> str:
+    while current_run().plan is not None and not Path(f"{NOTES}.open").exists():
+        Path(f"{NOTES}.held").touch()
+        await asyncio.sleep(0.005)
+    return "held"
+
+
+say = holding.model("say", prompt="Say {{ hold }}", alias="fast")
+holding.start(hold)
+holding.chain(hold, say)
 
 cached = Pipeline("replay.cached", version="1", event=Job)
 

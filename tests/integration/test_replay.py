@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.bus import Notice
+from holdfast.bus.base import PAUSE
 from holdfast.domain.events import LOCAL_OWNER, Event
 from holdfast.domain.replays import FROM_RECORD, Plan
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
@@ -24,13 +26,14 @@ from holdfast.errors import (
 )
 from holdfast.operations import read
 from holdfast.operations.diff import compare, diff_view
+from holdfast.operations.pause import pause
 from holdfast.operations.replay import UNCHANGED, replay
 from holdfast.operations.resume import resume
 from holdfast.store.queries import ListEvents, ListExecutions
 from holdfast.testing.postgres import PostgresForTests
 from holdfast.testing.providers import FakeAnswer, FakeOpenAI, FakeRequest
 
-from .conftest import HubForTests, OpenHub, until_true
+from .conftest import HubForTests, OpenHub, until, until_true
 
 ROOT = Path(__file__).parents[2]
 EMAILS = ROOT / "examples" / "support_triage" / "emails.jsonl"
@@ -511,6 +514,26 @@ async def test_a_crashed_replay_begins_anew_without_a_call(
         assert [run.status for run in runs] == [ExecutionStatus.CRASHED, ExecutionStatus.SUCCEEDED]
         assert {run.parent_id for run in runs} == {whole.execution.id}
         assert (again.output, again.told) == ("hello", AS_RECORDED)
+    assert len(wire.requests) == 1
+
+
+async def test_a_replay_from_the_record_is_not_paused(
+    open_hub: OpenHub, wire: FakeOpenAI, notes: Path
+) -> None:
+    async with open_hub(runners=1) as hub:
+        _, whole = await hub.run("replay.holding")
+        sent = await replay(hub.kit, whole.execution.id, LOCAL_OWNER, Plan())
+        await until(Path(f"{notes}.held"))
+        id_ = (await read.event(hub.kit, sent.id, LOCAL_OWNER)).execution_id
+        assert id_ is not None
+        with pytest.raises(IllegalMove, match="from a record"):
+            await pause(hub.kit, id_, LOCAL_OWNER)
+        # Even a wish that got through must not let it go on live.
+        hub.kit.bus.publish(Notice(PAUSE, event_id=sent.id, execution_id=id_))
+        await asyncio.sleep(0)
+        Path(f"{notes}.open").touch()
+        event = await hub.ended(sent.id)
+        assert (event.status, event.execution_id) == (EventStatus.SUCCEEDED, id_)
     assert len(wire.requests) == 1
 
 

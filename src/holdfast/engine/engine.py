@@ -138,11 +138,14 @@ class Engine:
     def pause(self, execution_id: str) -> bool:
         """Ask a run to stop before its next step; False when it is not running here.
 
-        A run without checkpoints goes on: it would lose what it has done.
+        A run without checkpoints goes on: it would lose what it has done. So does a replay that a
+        record answers: going on from a checkpoint it would not know where in the record it is.
         """
         x = self._running.get(execution_id)
         if x is None:
             return False
+        if x.plan is not None and x.plan.needs_record and not x.spec.goes_on:
+            return True
         x.pausing = True
         if x.run is not None:
             x.run.pause()

@@ -187,10 +187,11 @@ class Replaying:
         return self._refuse(f"an event of type {type} is sent, but the record has none such left")
 
     def came(self, wait: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What ended a wait; None when it is to be waited for.
+        """What ended a wait; None when it is to be waited for, as after `plan.start`.
 
         Raises:
-            ReplayMismatch: the record has no such wait, or nothing that ended it.
+            ReplayMismatch: the record has no such wait, or nothing that ended it. Not even with
+                `unrecorded="live"` is anybody asked: what goes on after a halt is all live.
         """
         with self._lock:
             if self._begun and wait["name"] in self._onward:
@@ -199,11 +200,13 @@ class Replaying:
                 if (one["kind"], one["name"]) == (wait["kind"], wait["name"]):
                     del self._waits[place]
                     return one["answer"]
-        return self._refuse(f"{wait['name']} waits, but the record has nothing that ended it")
+        raise self._mismatch(f"{wait['name']} waits, but the record has nothing that ended it")
 
     def _refuse(self, what: str) -> None:
-        if self.plan.unrecorded == "live":
-            return
+        if self.plan.unrecorded != "live":
+            raise self._mismatch(what)
+
+    def _mismatch(self, what: str) -> ReplayMismatch:
         error = ReplayMismatch(
             f"{self.recorded.name}: {what}",
             hint=f"replayed is execution {self.recorded.execution_id}; its code or what it asks "
@@ -211,7 +214,7 @@ class Replaying:
         )
         with self._lock:
             self.mismatch = self.mismatch or error
-        raise error
+        return error
 
     def where(self, step: int | None) -> str:
         """A step's place, for messages."""

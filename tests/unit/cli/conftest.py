@@ -101,7 +101,6 @@ def execution():
             "delivery": 1,
             "parent_id": None,
             "origin": None,
-            "parent_id": None,
             "trace_id": None,
             "status": "succeeded",
             "error": None,

@@ -14,6 +14,7 @@ from holdfast.domain.replays import (
     path_text,
     recorded_from,
 )
+from holdfast.operations.replay import told
 
 
 def attempt(text: str, prompt: str = "ask", n: int = 1, **more: Any) -> RecordedAttempt:
@@ -82,6 +83,17 @@ def test_each_kind_of_difference_is_named() -> None:
     assert changes(PLAIN, with_b(**failed)) == {"b": ["status", "output", "error"]}
     moved = error | {"traceback": "line 9"}
     assert changes(with_b(**failed), with_b(**(failed | {"error": moved}))) == {}
+
+
+def test_what_a_replay_tells_of_itself() -> None:
+    edited = with_b(attempts=(attempt("hi", "ask again"),))
+    said = told(diff(PLAIN, replace(edited, code_version="d")))
+    assert said == {
+        "differs": [{"step": "b", "what": ["prompt.user"]}],
+        "unrecorded": [],
+        "not_reached": [],
+        "code_version": ["c", "d"],
+    }
 
 
 def test_a_prompt_asked_twice_is_told_once() -> None:
