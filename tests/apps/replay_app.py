@@ -107,6 +107,22 @@ async def die(state: State[Job]) -> str:
 crashing.start(ask)
 crashing.chain(ask, die)
 
+surviving = Pipeline("replay.surviving", version="1", event=Job, durable=True)
+early = surviving.model("early", prompt="Early {{ event.text }}", alias="fast")
+
+
+@surviving.node
+async def fall(state: State[Job]) -> str:
+    run = current_run()
+    if run.plan is None and run.delivery == 1:
+        os._exit(1)
+    return "got up"
+
+
+late = surviving.model("late", prompt="Late {{ early }}", alias="fast")
+surviving.start(early)
+surviving.chain(early, fall, late)
+
 holding = Pipeline("replay.holding", version="1", event=Job, durable=True)
 
 

@@ -517,6 +517,26 @@ async def test_a_crashed_replay_begins_anew_without_a_call(
     assert len(wire.requests) == 1
 
 
+async def test_what_went_on_after_a_crash_is_repeated_from_the_beginning(
+    open_hub: OpenHub, wire: FakeOpenAI
+) -> None:
+    wire.answer(lambda request: f"said {request.body['messages'][-1]['content']}")
+    async with open_hub(runners=1) as hub:
+        event, whole = await hub.run("replay.surviving", text="bird")
+        runs = await hub.executions(event.id)
+        assert [run.status for run in runs] == [ExecutionStatus.CRASHED, ExecutionStatus.SUCCEEDED]
+        assert [one.operation for one in whole.steps] == ["fall", "late"]
+        assert len(wire.requests) == 2
+        again = await repeat(hub, whole)
+        assert again.event.status is EventStatus.SUCCEEDED, again.event.last_error
+        assert again.output == "said Late said Early bird"
+        assert [one.operation for one in again.whole.steps] == ["early", "fall", "late"]
+        assert again.told == AS_RECORDED
+        onward = await repeat(hub, whole, Plan(start="late"))
+        assert onward.output == again.output
+    assert len(wire.requests) == 3
+
+
 async def test_a_replay_from_the_record_is_not_paused(
     open_hub: OpenHub, wire: FakeOpenAI, notes: Path
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, cast
 
 import orjson
@@ -106,6 +106,11 @@ class RecordedStep:
     attempts: tuple[RecordedAttempt, ...] = ()
 
     @property
+    def ended_well(self) -> bool:
+        """Whether it has a result of its own."""
+        return self.status in ("succeeded", "skipped")
+
+    @property
     def given(self) -> bool:
         """Whether its result was not made by it: a cache or another record had it."""
         return (self.skip_reason or "").startswith((FROM_RECORD, FROM_CACHE))
@@ -177,6 +182,30 @@ class Recorded:
             ),
             submitted=tuple(submitted),
         )
+
+    def after(self, earlier: Recorded) -> Recorded:
+        """This execution with what a crashed one had done, from whose checkpoints it went on.
+
+        A step that ended, but whose checkpoint was not stored before the crash, was done again.
+        """
+        done = [one for one in earlier.steps if one.parent is None and one.ended_well]
+        if done and self.steps and done[-1].operation == self.steps[0].operation:
+            del done[-1]
+        kept = {one.step for one in done}
+        for one in earlier.steps:
+            if one.parent in kept:
+                kept.add(one.step)
+        before = tuple(one for one in earlier.steps if one.step in kept)
+        shift = max(kept, default=0)
+        steps = tuple(
+            replace(
+                one,
+                step=one.step + shift,
+                parent=None if one.parent is None else one.parent + shift,
+            )
+            for one in self.steps
+        )
+        return replace(self, steps=before + steps, waits=earlier.waits + self.waits)
 
     def to_json(self) -> dict[str, Any]:
         """The inverse of `recorded_from`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -11,10 +11,11 @@ from holdfast.bus import Notice
 from holdfast.bus.base import QUEUED
 from holdfast.domain.diff import Diff, Verdict, diff
 from holdfast.domain.events import Event, NewEvent
+from holdfast.domain.executions import Execution
 from holdfast.domain.ids import new_id
 from holdfast.domain.recordings import RECORDED
 from holdfast.domain.replays import Plan, Recorded
-from holdfast.domain.status import EXECUTION_ENDS
+from holdfast.domain.status import EXECUTION_ENDS, ExecutionStatus
 from holdfast.errors import IllegalMove, InvalidInput, NotFound, NotReplayable, PortError
 from holdfast.journal import Running
 from holdfast.pipelines.replayable import check_plan
@@ -131,15 +132,26 @@ async def recorded(kit: Kit, execution_id: str, owner_id: str) -> Recorded:
     """
     whole = await read.execution(kit, execution_id, owner_id)
     event = await read.event(kit, whole.execution.event_id, owner_id)
-    sent = await _sent(kit, event)
-    return Recorded.of(
-        whole.execution,
-        whole.steps,
-        whole.attempts,
-        whole.payload,
-        data=event.data,
-        submitted=sent,
-    )
+    found = replace(_recorded(whole, event.data), submitted=tuple(await _sent(kit, event)))
+    runs = await kit.store.read(ExecutionsOf(event.id, owner_id))
+    for run in reversed([run for run in runs if run.id < execution_id]):
+        if not _went_on(kit, event, run):
+            break
+        found = found.after(_recorded(await read.execution(kit, run.id, owner_id), event.data))
+    return found
+
+
+def _recorded(whole: read.Whole, data: Any) -> Recorded:
+    return Recorded.of(whole.execution, whole.steps, whole.attempts, whole.payload, data=data)
+
+
+def _went_on(kit: Kit, event: Event, run: Execution) -> bool:
+    """Whether the event's next execution began where this one had crashed."""
+    if run.status is not ExecutionStatus.CRASHED or event.origin == "replay":
+        return False
+    name = run.name
+    durable = name in kit.registry and kit.registry.get(name).durable
+    return durable or bool(run.stops)
 
 
 async def _sent(kit: Kit, event: Event) -> list[dict[str, Any]]:

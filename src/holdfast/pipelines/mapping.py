@@ -20,7 +20,7 @@ from .base import AnyGraph
 from .inner import inner
 from .nodes import Action, Node
 from .parallel import failed_together
-from .passing import ended_well, value_again
+from .passing import value_again
 from .policy import CONTINUE, PolicyOptions
 from .state import (
     Channels,
@@ -116,7 +116,7 @@ class Map(Node[list[Any]]):
         """See `Node.left_again`; nothing unless all items ended well."""
         outputs: Any = recorded.output
         items = [one for one in replaying.below(recorded) if one.operation == self.node.name]
-        if not ended_well(recorded) or not all(map(ended_well, items)):
+        if not all(one.ended_well for one in (recorded, *items)):
             return None
         try:
             values = [value_again(self.node.kept_type(), one, state) for one in outputs]

@@ -23,7 +23,7 @@ from .base import AnyGraph
 from .caching import codec_of
 from .context import in_thread
 from .inner import inner
-from .passing import ended_well, failure_again, value_again
+from .passing import failure_again, value_again
 from .policy import CONTINUE, Policy, PolicyOptions, policy_of
 from .state import Channels, State, channels_of, news, state_of
 from .trying import Skip as Skip  # noqa: PLC0414 - part of the public face
@@ -138,7 +138,7 @@ class Node(ABC, Generic[R]):
         failure = failure_again(recorded)
         if failure is not None and self.policy.on_failure == CONTINUE:
             return {self.name: failure}
-        if not ended_well(recorded):
+        if not recorded.ended_well:
             return None
         if recorded.status == "skipped" and not recorded.given:
             return {self.name: None}

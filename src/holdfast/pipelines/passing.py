@@ -68,11 +68,6 @@ def value_again(hint: Any, output: Any, state: State) -> Any:
         raise ValueError(str(error)) from error
 
 
-def ended_well(recorded: RecordedStep) -> bool:
-    """Whether a step has a result of its own."""
-    return recorded.status in ("succeeded", "skipped")
-
-
 def branches_again(
     name: str,
     members: Mapping[str, Node[Any]],
@@ -84,12 +79,12 @@ def branches_again(
     below = {one.operation: one for one in replaying.below(recorded)}
     if recorded.given and not below:
         return _given_branches(name, members, recorded, state)
-    if not ended_well(recorded) or not below.keys() >= members.keys():
+    if not recorded.ended_well or not below.keys() >= members.keys():
         return None
     results: dict[str, Any] = {}
     for branch, node in members.items():
         left = node.left_again(below[branch], state, replaying)
-        if left is None or not ended_well(below[branch]):
+        if left is None or not below[branch].ended_well:
             return None
         results |= left
     return {**results, name: Branches(name, {branch: results[branch] for branch in members})}
