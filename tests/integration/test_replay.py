@@ -537,6 +537,22 @@ async def test_what_went_on_after_a_crash_is_repeated_from_the_beginning(
     assert len(wire.requests) == 3
 
 
+async def test_a_record_too_long_to_hand_over_is_told(
+    open_hub: OpenHub, wire: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.answer(scores)
+    async with open_hub(runners=1) as hub:
+        _, whole = await hub.run("replay.scoring", text="Ada")
+        calls = len(wire.requests)
+        monkeypatch.setattr("holdfast.hub.process_worker.MAX_MESSAGE", 500)
+        again = await repeat(hub, whole)
+        assert again.event.status is EventStatus.FAILED
+        assert again.execution.error is not None
+        assert again.execution.error["code"] == "port_failed"
+        assert "records.replayed" in again.execution.error["message"]
+    assert len(wire.requests) == calls
+
+
 async def test_a_replay_from_the_record_is_not_paused(
     open_hub: OpenHub, wire: FakeOpenAI, notes: Path
 ) -> None:
