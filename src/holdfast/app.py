@@ -98,6 +98,7 @@ async def run_hub(
             bus=MemoryBus(),
             metrics=metrics,
             boot_id=boot_id,
+            aliases=frozenset(models),
         )
         keyring = Keyring(store, metrics, exposed=settings.exposed)
         await keyring.refresh()

@@ -11,6 +11,7 @@ HoldfastError
 ├── IllegalMove             illegal_move          the status does not allow the verb
 │   ├── AlreadyAnswered     already_answered      somebody else's answer was taken first
 │   ├── VersionGone         version_gone          it began under a version that is not loaded
+│   ├── NotReplayable       not_replayable        there is nothing here that could run it again
 │   └── NobodyWaits         nobody_waits          an event that only answers waits found none
 ├── DeclarationError        bad_declaration       a pipeline is wired wrongly; names the node
 │   └── CardError           bad_card              a card cannot be read; names line and column
@@ -135,6 +136,12 @@ class VersionGone(IllegalMove):
     """The execution is pinned to a version of its pipeline that is not loaded."""
 
     code = "version_gone"
+
+
+class NotReplayable(IllegalMove):
+    """The execution was run by other code than Holdfast's pipelines, so nothing can repeat it."""
+
+    code = "not_replayable"
 
 
 class NobodyWaits(IllegalMove):
@@ -341,6 +348,12 @@ class ChildFailed(HoldfastError):
         self.execution_id = execution_id
         self.status = status
         self.error = error or {}
+
+
+class ReplayMismatch(HoldfastError):
+    """A replay asks for an answer that the record does not have; nobody was asked instead."""
+
+    code = "replay_mismatch"
 
 
 class RunnerLost(HoldfastError):

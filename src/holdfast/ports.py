@@ -33,6 +33,7 @@ class RunSpec:
     steps: int = 0  # of the same execution before it halted
     texts: int = 0  # … its payload entries
     open: Sequence[Mapping[str, Any]] = ()  # … its steps that had not ended
+    replay: Mapping[str, Any] | None = None  # fields of `domain.replays.Plan`; None: no replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +179,26 @@ class NoCheckpoints:
         raise PortError("nothing keeps checkpoints here")
 
 
+class RecordsPort(Protocol):
+    """Hands out the record that a replay repeats."""
+
+    async def replayed(self, *, execution_id: str) -> Mapping[str, Any]:
+        """The record that this execution repeats, as `domain.replays.Recorded` writes it.
+
+        Raises:
+            PortError: the hub did not answer in time, or the record is gone.
+        """
+        ...
+
+
+class NoRecords:
+    """Where no records are kept."""
+
+    async def replayed(self, *, execution_id: str) -> Mapping[str, Any]:  # noqa: ARG002
+        """See `RecordsPort.replayed`."""
+        raise PortError("no records are kept here")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """The services one execution may use."""
@@ -185,3 +206,4 @@ class Ports:
     events: EventsPort
     cache: CachePort = field(default_factory=NoCache)
     checkpoints: CheckpointsPort = field(default_factory=NoCheckpoints)
+    records: RecordsPort = field(default_factory=NoRecords)

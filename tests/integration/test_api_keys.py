@@ -63,6 +63,7 @@ DOORS = [(method, route) for route in ROUTES for method in sorted(route.methods)
 def path_of(route: APIRoute, **values: str) -> str:
     unknown = {"event_id": new_id(), "execution_id": new_id(), "key_id": "unknown", "name": "x"}
     unknown["verb"] = "cancel"
+    unknown["other_id"] = new_id()
     return route.path.format(**(unknown | values))
 
 

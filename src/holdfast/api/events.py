@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
+from holdfast.domain.events import Origin
 from holdfast.domain.ids import is_id, new_id
 from holdfast.domain.status import EVENT_ENDS, EventStatus
 from holdfast.errors import NotFound
@@ -44,6 +45,7 @@ class EventQuery(Page):
 
     status: EventStatus | None = None
     target: PipelineName | None = Field(None, description="Name of the pipeline.")
+    origin: Origin | None = Field(None, description="Only those that come from another so.")
 
 
 @router.post(
@@ -107,6 +109,7 @@ async def list_events(
             owner_id=caller.owner_id,
             status=query.status,
             target=query.target,
+            origin=query.origin,
             **query.bounds(),
         ),
     )

@@ -9,16 +9,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
+from holdfast.domain.events import Origin
 from holdfast.domain.ids import is_id
+from holdfast.domain.replays import Answers, Plan, Unrecorded
 from holdfast.domain.status import EVENT_ENDS, EXECUTION_ENDS, ExecutionStatus
 from holdfast.errors import NotFound
 from holdfast.operations import read
 from holdfast.operations.cancel import cancel_execution
-from holdfast.operations.export import export_execution
+from holdfast.operations.diff import compare, diff_view
+from holdfast.operations.export import export_execution, export_fixture
 from holdfast.operations.many import many_executions
 from holdfast.operations.nodes import nodes_of
 from holdfast.operations.pause import pause
 from holdfast.operations.progress import follow
+from holdfast.operations.replay import UNCHANGED, replay
 from holdfast.operations.resume import NOTHING, migrate, resume
 from holdfast.operations.views import microseconds, record_view
 from holdfast.store.commands import Resumed
@@ -27,10 +31,11 @@ from holdfast.store.queries import ListExecutions
 from . import schemas
 from .doorkeeper import Door, needs
 from .fields import Id, IdInPath, Page, PipelineName, Strict, Time
-from .openapi import BODY_PROBLEMS, answers, json_request, stream_answer
+from .intake import idempotency_key
+from .openapi import BODY_PROBLEMS, KEY_HEADER, answers, json_request, stream_answer
 from .parts import Caller, parts_of
 from .requests import no_body, no_query, read_model, single_values
-from .responses import ROOT, execution_body, execution_links, json, page_body
+from .responses import ROOT, event_links, execution_body, execution_links, json, page_body
 from .streaming import EventStream, position
 
 router = APIRouter(prefix=f"{ROOT}/executions", tags=["executions"], route_class=Door)
@@ -43,6 +48,7 @@ class ExecutionQuery(Page):
     pipeline: PipelineName | None = Field(None, description="Name of the pipeline.")
     event_id: Id | None = Field(None, description="Of this event only.")
     parent_id: Id | None = Field(None, description="Children and replays of this execution only.")
+    origin: Origin | None = Field(None, description="Only those that come from another so.")
 
 
 class ResumeBody(Strict):
@@ -50,6 +56,42 @@ class ResumeBody(Strict):
 
     answer: Any = Field(None, description="What it waits for; a paused one takes none.")
     wait: str | None = Field(None, description="Id or name of the wait, where there are several.")
+
+
+class PromptBody(Strict):
+    """Templates that stand for a node's prompt."""
+
+    user: str | None = None
+    system: str | None = None
+
+
+class ReplayBody(Strict):
+    """Body of a replay."""
+
+    answers: Answers = Field("recorded", description="Of models and tools: recorded, or anew.")
+    unrecorded: Unrecorded = Field(
+        "fail", description="What follows where the record has no answer."
+    )
+    start: str | None = Field(
+        None, alias="from", description="Node from which on everything runs live."
+    )
+    data: Any = Field(None, description="Other data for the event.")
+    prompts: dict[str, PromptBody] = Field({}, description="By model node.")
+    aliases: dict[str, str] = Field({}, description="By model alias, the one to ask instead.")
+
+    def plan(self) -> Plan:
+        """How to run."""
+        return Plan(
+            answers=self.answers,
+            unrecorded=self.unrecorded,
+            start=self.start,
+            prompts={
+                name: given
+                for name, parts in self.prompts.items()
+                if (given := parts.model_dump(exclude_none=True))
+            },
+            aliases=self.aliases,
+        )
 
 
 class MigrateBody(Strict):
@@ -106,6 +148,7 @@ async def list_executions(
             status=query.status,
             name=query.pipeline,
             event_id=query.event_id,
+            origin=query.origin,
             parent_id=query.parent_id,
             **query.bounds(),
         ),
@@ -160,6 +203,18 @@ async def export(request: Request, caller: Caller, execution_id: IdInPath) -> Re
     document = await export_execution(parts_of(request).kit, execution_id, caller.owner_id)
     name = f"execution-{execution_id}.json"
     return json(document, headers={"content-disposition": f'attachment; filename="{name}"'})
+
+
+@router.get(
+    "/{execution_id}/fixture",
+    responses=answers({200: (schemas.Fixture, "The fixture.")}, 404, 409, 422),
+    dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
+)
+async def fixture(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
+    """Hand out what a test needs to run an execution again without a hub and without models."""
+    _check(execution_id)
+    return json(await export_fixture(parts_of(request).kit, execution_id, caller.owner_id))
 
 
 @router.post(
@@ -223,6 +278,57 @@ async def pause_one(request: Request, caller: Caller, execution_id: IdInPath) ->
     _check(execution_id)
     paused = await pause(parts_of(request).kit, execution_id, caller.owner_id)
     return _moved(paused, execution_id)
+
+
+@router.post(
+    "/{execution_id}/replay",
+    status_code=202,
+    responses=answers({202: (schemas.Accepted, "It will run once more.")}, *BODY_PROBLEMS),
+    dependencies=[Depends(no_query)],
+    openapi_extra={
+        **json_request(ReplayBody, required=False),
+        **needs("replay"),
+        "parameters": [KEY_HEADER],
+    },
+)
+async def replay_one(request: Request, caller: Caller, execution_id: IdInPath) -> Response:
+    """Run an ended execution once more, as an event and an execution of their own.
+
+    Models and tools answer what they answered then, and nothing leaves the process; or they are
+    asked anew, from the start or from a node on, with other prompts, models or data. Afterwards
+    its flags say where it left the record.
+    """
+    _check(execution_id)
+    key = idempotency_key(request)
+    body = await read_model(request, ReplayBody, may_be_empty=True)
+    data = body.data if "data" in body.model_fields_set else UNCHANGED
+    kit = parts_of(request).kit
+    submitted = await replay(
+        kit, execution_id, caller.owner_id, body.plan(), data=data, idempotency_key=key
+    )
+    accepted = {
+        "id": submitted.id,
+        "status": submitted.status.value,
+        "created": submitted.created,
+        "links": event_links(submitted.id, None),
+    }
+    return json(accepted, 202)
+
+
+@router.get(
+    "/{execution_id}/diff/{other_id}",
+    responses=answers({200: (schemas.Comparison, "What differs.")}, 404, 422),
+    dependencies=[Depends(no_query)],
+    openapi_extra=needs("look"),
+)
+async def compare_two(
+    request: Request, caller: Caller, execution_id: IdInPath, other_id: IdInPath
+) -> Response:
+    """Compare two executions of a pipeline, step by step: the first that differs, what followed."""
+    _check(execution_id)
+    _check(other_id)
+    kit = parts_of(request).kit
+    return json(diff_view(await compare(kit, execution_id, other_id, caller.owner_id)))
 
 
 @router.post(

@@ -91,7 +91,7 @@ async def read_event(request: Request) -> Intake:
             hint=f"send the event structured, as {CLOUDEVENTS}",
             fields=[{"field": "ce-specversion", "expected": "no such header", "got": "1.0"}],
         )
-    key = _idempotency_key(request)
+    key = idempotency_key(request)
     body = decode(await read_body(request))
     if not isinstance(body, dict):
         raise InvalidInput(
@@ -146,7 +146,12 @@ def _checked(model: type[M], fields: dict[str, Any]) -> M:
         raise refused from error
 
 
-def _idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request) -> str | None:
+    """The key a request carries.
+
+    Raises:
+        InvalidInput: several, or not of visible ASCII characters.
+    """
     keys = request.headers.getlist("idempotency-key")
     if not keys:
         return None

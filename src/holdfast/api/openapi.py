@@ -73,7 +73,7 @@ def event_request(bodies: Mapping[str, type[BaseModel]], query: type[BaseModel])
         media_type: {"schema": model.model_json_schema()} for media_type, model in bodies.items()
     }
     headers = [
-        _header("Idempotency-Key", "The same key and body give the same event.", r"^[!-~]{1,255}$"),
+        KEY_HEADER,
         _header("traceparent", "W3C trace context; goes through to the provider's call."),
     ]
     asked = [
@@ -129,3 +129,9 @@ def _other(status: int) -> dict[str, Any]:
 def _header(name: str, description: str, pattern: str | None = None) -> dict[str, Any]:
     schema = {"type": "string"} if pattern is None else {"type": "string", "pattern": pattern}
     return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+KEY_HEADER = _header(
+    "Idempotency-Key", "The same key and body give the same event.", r"^[!-~]{1,255}$"
+)
+"""The documented header of routes that send events."""

@@ -117,7 +117,8 @@ async def read_model(request: Request, model: type[M], *, may_be_empty: bool = F
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise refusal(error.errors(include_url=False), known=list(model.model_fields)) from error
+        known = [field.alias or name for name, field in model.model_fields.items()]
+        raise refusal(error.errors(include_url=False), known=known) from error
 
 
 def media_type(request: Request, *known: str) -> str:

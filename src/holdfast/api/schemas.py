@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from holdfast.domain.diff import Verdict
 from holdfast.domain.events import Origin
 from holdfast.domain.keys import Scope
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
@@ -219,7 +220,8 @@ class AttemptTokens(Answer):
     output: int | None
     reasoning: int | None
     usage: str = Field(
-        description="reported, estimated, unbilled, unknown, or none where no provider was asked"
+        description="reported, estimated, unbilled, unknown, replayed, or none where no provider "
+        "was asked"
     )
 
 
@@ -354,6 +356,78 @@ class Export(Answer):
     format: str
     event: dict[str, Any]
     execution: dict[str, Any]
+
+
+class Fixture(Answer):
+    """An execution as `holdfast.testing.replayed` runs it again."""
+
+    format: str
+    app: str | None = Field(description="Where its pipeline is declared: `module:attribute`.")
+    recorded: dict[str, Any]
+
+
+class Side(Answer):
+    """One of two executions that are compared."""
+
+    id: str
+    name: str
+    version: str
+    code_version: str
+    status: ExecutionStatus
+
+
+class StepTokens(Answer):
+    """Tokens of one step's attempts."""
+
+    input: int
+    output: int
+
+
+class StepFigures(Answer):
+    """What is told of a compared step for information: it makes no difference."""
+
+    step: int
+    status: StepStatus
+    attempts: int
+    tokens: StepTokens
+    cost_usd: Dollars | None
+    duration_ms: Milliseconds | None
+
+
+class Change(Answer):
+    """One thing that is not as it was."""
+
+    what: str = Field(
+        description="prompt.system, prompt.user, messages, model, schema, parameters, answer, "
+        "validation, attempts, output, error or status; of the whole also name, version, "
+        "code_version and data"
+    )
+    a: Any
+    b: Any
+    diff: list[str] = Field(description="Lines of a unified diff.")
+
+
+class ComparedStep(Answer):
+    """A step in both executions, or in one of them."""
+
+    step: str = Field(description="Where it stands: `judge/intent`, `each/score[2]`, `draft#2`.")
+    kind: str
+    verdict: Verdict
+    a: StepFigures | None
+    b: StepFigures | None
+    changes: list[Change]
+
+
+class Comparison(Answer):
+    """Two executions of a pipeline, step by step."""
+
+    a: Side
+    b: Side
+    same: bool
+    first: str | None = Field(description="The first step that differs, in order of ending.")
+    followed: list[str] = Field(description="The others that do.")
+    changes: list[Change] = Field(description="Of the executions as wholes.")
+    steps: list[ComparedStep]
 
 
 class EventPage(Answer):

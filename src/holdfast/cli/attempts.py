@@ -29,7 +29,7 @@ def cells(attempts: Sequence[View]) -> dict[str, str]:
         "in": tokens(_sum(ended, "input"), **lacks) + " in",
         "cached": f"({cached:,} cached)" if cached else "",
         "out": tokens(_sum(ended, "output"), **lacks) + " out",
-        "cost": cost(ended),
+        "cost": "recorded" if set(usage) == {"replayed"} else cost(ended),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import cards, db, doctor, events, executions, keys, pipelines, up
+from . import cards, db, doctor, events, executions, keys, pipelines, replaying, up
 from .door import key_file
 from .main import VERSION, say_version
 
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.add_typer(events.app, name="events")
+executions.app.command("replay")(replaying.replay)
+executions.app.command("diff")(replaying.diff)
 app.add_typer(executions.app, name="executions")
 app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(cards.app, name="cards")

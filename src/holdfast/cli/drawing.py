@@ -323,11 +323,31 @@ def _remarks(view: View) -> Iterator[Note]:
         yield Note("", "  ", told, "yellow")
     for fault in flags.get("recording_faults", []):
         yield Note("", "  ", f"the record has a gap: {one_line(fault, 200)}", "yellow")
+    yield from (Note("", "  ", line.plain.strip(), "yellow") for line in replay_notes(view))
     asides = [SCRIPTED_LABEL] if is_scripted(view) else []
     if flags.get("tokens_estimated"):
         asides.append("~ marks tokens that were estimated, not reported")
     if asides:
         yield Note("", "  ", " · ".join(asides), "dim")
+
+
+def replay_notes(view: View) -> Iterator[Text]:
+    """What a replay says of itself: where code, prompts or course are not as recorded."""
+    told: View = view["flags"].get("replay", {})
+    if told.get("gone"):
+        yield Text("  the record it repeats was deleted: nothing to compare with", "yellow")
+        return
+    for name in ("version", "code_version"):
+        if name in told:
+            old, new = told[name]
+            yield Text(f"  {name.replace('_', ' ')}: {one_line(old)} → {one_line(new)}", "yellow")
+    for one in told.get("differs", []):
+        yield Text(f"  {one_line(one['step'])}: {', '.join(one['what'])} not as recorded", "yellow")
+    for name, word in (("unrecorded", "is not on record"), ("not_reached", "was not reached")):
+        for step in told.get(name, []):
+            yield Text(f"  {one_line(step)} {word}", "yellow")
+    if told and not any(told.values()):
+        yield Text("  as recorded, step by step", "green")
 
 
 def is_scripted(view: View) -> bool:
@@ -337,6 +357,8 @@ def is_scripted(view: View) -> bool:
 
 def _origin(view: View) -> Text:
     again = f"  delivery {view['delivery']}" if view["delivery"] > 1 else ""
+    if view["origin"] == "replay":
+        again += f"  replay of {view['parent_id']}"
     return Text(f"execution {view['id']}  event {view['event_id']}{again}", "dim")
 
 

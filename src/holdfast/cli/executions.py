@@ -37,6 +37,9 @@ def list_executions(
     parent: Annotated[
         str | None, typer.Option(help="Only children and replays of this one.", metavar="ID")
     ] = None,
+    origin: Annotated[
+        str | None, typer.Option(help="Only those that come from another so: replay, child.")
+    ] = None,
     before: Annotated[str | None, typer.Option(help="Older than this one.", metavar="ID")] = None,
     as_json: Json = False,
 ) -> None:
@@ -46,7 +49,12 @@ def list_executions(
     async def work() -> Any:
         async with open_client(url) as client:
             return await client.executions_page(
-                limit=limit, status=status, pipeline=pipeline, parent_id=parent, before=before
+                limit=limit,
+                status=status,
+                pipeline=pipeline,
+                parent_id=parent,
+                origin=origin,
+                before=before,
             )
 
     page = run(work())
@@ -73,7 +81,7 @@ def show(
     """Draw an execution: its steps as a tree, with times, tokens and cost."""
     from .terminal import console, write_json
 
-    view = run(_with(url, id, lambda client, found: client.execution(found)))
+    view = run(with_client(url, id, lambda client, found: client.execution(found)))
     if as_json:
         write_json(view)
         return
@@ -100,7 +108,7 @@ def tail(
 
     async def work() -> bool:
         async with open_client(url) as client:
-            return await follow(client, await _resolve(client, id), as_json=as_json)
+            return await follow(client, await resolve(client, id), as_json=as_json)
 
     if not run(work()):
         raise typer.Exit(1)
@@ -115,7 +123,7 @@ def progress(
     """List every node of its pipeline with its status, those still to come as well."""
     from .terminal import write_json
 
-    view = run(_with(url, id, lambda client, found: client.progress(found)))
+    view = run(with_client(url, id, lambda client, found: client.progress(found)))
     if as_json:
         write_json(view)
         return
@@ -135,26 +143,32 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it there.")
     ] = None,
+    pytest: Annotated[
+        Path | None,
+        typer.Option("--pytest", metavar="DIR", help="Write a test that runs it offline instead."),
+    ] = None,
     url: Url = None,
     as_json: Json = False,  # noqa: ARG001 - it is JSON in any case
 ) -> None:
-    """Hand out an execution whole, as one self-contained JSON document."""
+    """Hand out an execution whole, as one self-contained JSON document; or as a test."""
     from .terminal import tell, write_json
 
-    document = run(_with(url, id, lambda client, found: client.export(found)))
+    if pytest is not None:
+        if out is not None:
+            raise typer.BadParameter("--pytest names its files itself; leave --out away")
+        from .fixtures import write_test
+
+        fixture = run(with_client(url, id, lambda client, found: client.fixture(found)))
+        for written in write_test(pytest, fixture):
+            tell(str(written))
+        return
+    document = run(with_client(url, id, lambda client, found: client.export(found)))
     if out is None:
         write_json(document)
         return
     import orjson
 
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        # Whole or not at all: a full disk must not leave half a document under its name.
-        beside.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-        beside.replace(out)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InvalidInput(f"{out} cannot be written: {error.strerror}") from error
+    write_whole(out, orjson.dumps(document, option=orjson.OPT_INDENT_2))
     tell(f"{out}: {out.stat().st_size:,} bytes")
 
 
@@ -175,7 +189,7 @@ def resume(
 
     given: Any = ... if answer is None else _json(answer)
     told = run(
-        _with(
+        with_client(
             url, id, lambda client, found: client.resume(found, given, wait=wait), read_only=False
         )
     )
@@ -194,7 +208,7 @@ def pause(
     """Stop a running execution before its next step; resume lets it go on from there."""
     from .terminal import tell, write_json
 
-    told = run(_with(url, id, lambda client, found: client.pause(found), read_only=False))
+    told = run(with_client(url, id, lambda client, found: client.pause(found), read_only=False))
     if as_json:
         write_json(told)
     else:
@@ -211,7 +225,9 @@ def migrate(
     """Let a halted execution go on under another version of its pipeline than it began with."""
     from .terminal import tell, write_json
 
-    told = run(_with(url, id, lambda client, found: client.migrate(found, to), read_only=False))
+    told = run(
+        with_client(url, id, lambda client, found: client.migrate(found, to), read_only=False)
+    )
     if as_json:
         write_json(told)
     else:
@@ -263,7 +279,7 @@ def cancel(
     from .terminal import tell, write_json
 
     answer = run(
-        _with(url, id, lambda client, found: client.cancel_execution(found), read_only=False)
+        with_client(url, id, lambda client, found: client.cancel_execution(found), read_only=False)
     )
     if as_json:
         write_json(answer)
@@ -297,6 +313,21 @@ def prune(
         tell(f"{name}: {count(events, 'event')} {deleted}")
 
 
+def write_whole(path: Path, body: bytes) -> None:
+    """Write a file whole or not at all: a full disk must not leave half of it under its name.
+
+    Raises:
+        InvalidInput: it cannot be written there.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(body)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+
+
 def _json(text: str) -> Any:
     import orjson
 
@@ -308,18 +339,19 @@ def _json(text: str) -> Any:
         ) from None
 
 
-async def _with(
+async def with_client(
     url: str | None,
     wanted: str,
     ask: Callable[[Client, str], Awaitable[R]],
     *,
     read_only: bool = True,
 ) -> R:
+    """Ask a client about the execution that was meant."""
     async with open_client(url, read_only=read_only) as client:
-        return await ask(client, await _resolve(client, wanted))
+        return await ask(client, await resolve(client, wanted))
 
 
-async def _resolve(client: Client, wanted: str) -> str:
+async def resolve(client: Client, wanted: str) -> str:
     """The execution's id, given its own or its event's.
 
     Raises:

@@ -76,13 +76,19 @@ def executions_table(views: Sequence[View]) -> Table:
         drawn.add_row(
             view["id"],
             Text(one_line(view["name"], 40)),
-            Text(view["status"], style_of(view["status"])),
+            _status(view),
             age(view["started_at"]),
             milliseconds(view["duration_ms"]),
             all_tokens(view),
             dollars(view["cost_usd"], unknown=view["unknown"]["cost"]),
         )
     return drawn
+
+
+def _status(view: View) -> Text:
+    """Where it stands, and whether it came from another one."""
+    status = Text(view["status"], style_of(view["status"]))
+    return status.append(f" ({view['origin']})", "dim") if view["origin"] else status
 
 
 def pipelines_table(views: Sequence[View], width: int) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time as clock
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from urllib.parse import quote
@@ -174,7 +174,7 @@ class Client:
         """One page of events, newest first: `items` and `next`.
 
         Args:
-            **filters: `status`, `target`, `since`, `until`, `before`, `limit`.
+            **filters: `status`, `target`, `origin`, `since`, `until`, `before`, `limit`.
         """
         return await self._ask("GET", f"{API}/events", params=_given(filters))
 
@@ -198,7 +198,8 @@ class Client:
         """One page of executions, newest first: `items` and `next`.
 
         Args:
-            **filters: `status`, `pipeline`, `event_id`, `parent_id`, `since`, `until`, `before`,
+            **filters: `status`, `pipeline`, `event_id`, `parent_id`, `origin`, `since`, `until`,
+                `before`,
                 `limit`.
         """
         return await self._ask("GET", f"{API}/executions", params=_given(filters))
@@ -219,6 +220,10 @@ class Client:
         """An execution and its event as one self-contained document."""
         return await self._ask("GET", f"{_execution(execution_id)}/export")
 
+    async def fixture(self, execution_id: str) -> View:
+        """What a test needs to run an execution again; see `holdfast.testing.replayed`."""
+        return await self._ask("GET", f"{_execution(execution_id)}/fixture")
+
     async def resume(
         self, execution_id: str, answer: Any = ..., *, wait: str | None = None
     ) -> View:
@@ -237,6 +242,48 @@ class Client:
         if wait is not None:
             body["wait"] = wait
         return await self._post(f"{_execution(execution_id)}/resume", body)
+
+    async def replay(
+        self,
+        execution_id: str,
+        *,
+        answers: str = "recorded",
+        unrecorded: str = "fail",
+        start: str | None = None,
+        data: Any = ...,
+        prompts: Mapping[str, Mapping[str, str]] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> View:
+        """Run an ended execution once more, as an event of its own; the answer is that event.
+
+        Args:
+            execution_id: which.
+            answers: of models and tools: `recorded`, at no cost and with no call, or `live`.
+            unrecorded: where the record has no answer the replay is to `fail`, or to ask: `live`.
+            start: name of the node from which on everything runs live.
+            data: other data for the event.
+            prompts: by model node, templates for its `user` and `system` prompt.
+            aliases: by model alias, the one to ask instead.
+            idempotency_key: the same key and body give the same event.
+
+        Raises:
+            IllegalMove: it has not ended.
+            NotReplayable: it was only recorded here, and ran elsewhere.
+        """
+        body: View = {"answers": answers, "unrecorded": unrecorded, "from": start}
+        body |= {"prompts": dict(prompts or {}), "aliases": dict(aliases or {})}
+        if data is not ...:
+            body["data"] = data
+        headers = {"content-type": "application/json"}
+        if idempotency_key is not None:
+            headers["idempotency-key"] = idempotency_key
+        path = f"{_execution(execution_id)}/replay"
+        return await self._ask("POST", path, headers=headers, content=orjson.dumps(body))
+
+    async def diff(self, a: str, b: str) -> View:
+        """What differs between two executions: `same`, `first`, `followed`, `changes`, `steps`."""
+        return await self._ask("GET", f"{_execution(a)}/diff/{quote(b, safe='')}")
 
     async def pause(self, execution_id: str) -> View:
         """Stop a running execution before its next step."""

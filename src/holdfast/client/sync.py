@@ -107,6 +107,18 @@ class SyncClient:
         """See `Client.export`."""
         return self._call(self._client.export, execution_id)
 
+    def fixture(self, execution_id: str) -> View:
+        """See `Client.fixture`."""
+        return self._call(self._client.fixture, execution_id)
+
+    def replay(self, execution_id: str, **options: Any) -> View:
+        """See `Client.replay`."""
+        return self._call(self._client.replay, execution_id, **options)
+
+    def diff(self, a: str, b: str) -> View:
+        """See `Client.diff`."""
+        return self._call(self._client.diff, a, b)
+
     def resume(self, execution_id: str, answer: Any = ..., *, wait: str | None = None) -> View:
         """See `Client.resume`."""
         return self._call(self._client.resume, execution_id, answer, wait=wait)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from holdfast.domain.halts import Wait, WaitKind
 from holdfast.pipelines.base import AnyGraph, Declaration
 from holdfast.pipelines.waiting import ASKED
 from holdfast.ports import CheckpointsPort, RunSpec
+from holdfast.recording import Collector
 
 from .holding import HeldCheckpoints
 from .saver import PortSaver
@@ -56,11 +57,15 @@ class CheckpointedRun:
         spec: RunSpec,
         port: CheckpointsPort,
         serializer: StrictSerializer,
+        collector: Collector,
     ) -> None:
         self._declaration = declaration
         self._spec = spec
+        self._collector = collector
         self._control = RunControl()
-        self._held = None if declaration.durable else HeldCheckpoints(port, goes_on=spec.goes_on)
+        # A replay that crashes begins anew: what it repeats costs nothing.
+        self._durable = declaration.durable and spec.replay is None
+        self._held = None if self._durable else HeldCheckpoints(port, goes_on=spec.goes_on)
         saver = PortSaver(
             self._held or port,
             spec.execution_id,
@@ -74,23 +79,36 @@ class CheckpointedRun:
         self._control.request_drain("pause")
 
     async def run(self, event: Any, config: RunnableConfig) -> Ran:
-        """Run to the end or the next halt."""
+        """Run to the end or the next halt; in a replay to the next that has no recorded answer."""
         given = await self._given(event, config)
-        try:
-            final: Any = await self._graph.ainvoke(
-                given,
-                config,
-                durability="sync" if self._declaration.durable else "exit",
-                control=self._control,
-            )
-        except GraphDrained:
-            return Ran(paused=True, saved=self._saved())
-        snapshot = None
-        if _interrupts(final) or self._has_breakpoints():
-            snapshot = await self._graph.aget_state(config, subgraphs=True)
-        if snapshot is not None and (waits := _waits(snapshot)):
-            return Ran(waits=waits, saved=self._saved())
-        return Ran(final)
+        while True:
+            try:
+                final: Any = await self._graph.ainvoke(
+                    given,
+                    config,
+                    durability="sync" if self._durable else "exit",
+                    control=self._control,
+                )
+            except GraphDrained:
+                return Ran(paused=True, saved=self._saved())
+            snapshot = None
+            if _interrupts(final) or self._has_breakpoints():
+                snapshot = await self._graph.aget_state(config, subgraphs=True)
+            if snapshot is None or not (waits := _waits(snapshot)):
+                return Ran(final)
+            answers = self._answers(waits)
+            if not answers:
+                return Ran(waits=waits, saved=self._saved())
+            self._collector.go_on()
+            given = _command(snapshot, answers)
+
+    def _answers(self, waits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What a replay's record has for these waits, by their ids."""
+        replaying = self._collector.replaying
+        if replaying is None:
+            return {}
+        came = {one["id"]: replaying.came(one) for one in waits}
+        return {id_: answer for id_, answer in came.items() if answer is not None}
 
     async def _given(self, event: Any, config: RunnableConfig) -> Any:
         """The graph's input: the event, or the answers to what it waits for, or to just go on."""
@@ -101,12 +119,7 @@ class CheckpointedRun:
             return self._declaration.initial(event)
         # Only what still waits: after a crash an answer may have been taken already, and must not
         # be given to the next question as well.
-        resume = {
-            one.id: _came(one, self._spec.answers[one.id])
-            for one in snapshot.interrupts
-            if one.id in self._spec.answers
-        }
-        return Command(resume=resume) if resume else None
+        return _command(snapshot, self._spec.answers)
 
     def _saved(self) -> list[dict[str, Any]]:
         held: list[Saved] = self._held.saved if self._held is not None else []
@@ -122,6 +135,14 @@ def _with_saver(graph: AnyGraph, saver: PortSaver) -> AnyGraph:
     ours.checkpointer = saver
     ours.store = None
     return ours
+
+
+def _command(snapshot: StateSnapshot, answers: Mapping[str, Any]) -> Command[Any] | None:
+    """What lets a graph go on: the answers to what it waits for; None to just go on."""
+    resume = {
+        one.id: _came(one, answers[one.id]) for one in snapshot.interrupts if one.id in answers
+    }
+    return Command(resume=resume) if resume else None
 
 
 def _interrupts(final: object) -> Any:

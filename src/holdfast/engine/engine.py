@@ -12,15 +12,19 @@ import orjson
 from langchain_core.runnables import RunnableConfig
 
 from holdfast.domain.payload import Texts, encode
+from holdfast.domain.replays import Plan, recorded_from
 from holdfast.domain.status import ExecutionStatus
 from holdfast.errors import HoldfastError
 from holdfast.llm.factory import Models
 from holdfast.pipelines.base import Declaration
 from holdfast.pipelines.context import RunContext, running
+from holdfast.pipelines.onward import nodes_from
 from holdfast.pipelines.registry import Registry
 from holdfast.ports import Ports, RecordSink, RunSpec
-from holdfast.recording import Collector, RecordingHandler
+from holdfast.recording import Collector, RecordingHandler, Replaying
 from holdfast.recording.collector import describe_error
+from holdfast.recording.intercepting import install
+from holdfast.recording.replaying import replaying_now
 from holdfast.telemetry import logger
 
 from .checkpointed import CheckpointedRun
@@ -62,6 +66,7 @@ class _Running:
     stopped: Outcome | None = None  # why it was told to stop; decides the outcome from then on
     run: CheckpointedRun | None = None  # only with checkpoints can it be paused
     pausing: bool = False
+    plan: Plan | None = None  # how a replay is to run
 
 
 class Engine:
@@ -114,7 +119,7 @@ class Engine:
             steps=spec.steps,
             halted=spec.open,
         )
-        x = _Running(spec, collector)
+        x = _Running(spec, collector, plan=None if spec.replay is None else Plan(**spec.replay))
         self._running[spec.execution_id] = x
         self._idle.clear()
         x.task = asyncio.create_task(self._run(x), name=f"execution {spec.execution_id}")
@@ -135,11 +140,14 @@ class Engine:
     def pause(self, execution_id: str) -> bool:
         """Ask a run to stop before its next step; False when it is not running here.
 
-        A run without checkpoints goes on: it would lose what it has done.
+        A run without checkpoints goes on: it would lose what it has done. So does a replay that a
+        record answers: going on from a checkpoint it would not know where in the record it is.
         """
         x = self._running.get(execution_id)
         if x is None:
             return False
+        if x.plan is not None and x.plan.needs_record and not x.spec.goes_on:
+            return True
         x.pausing = True
         if x.run is not None:
             x.run.pause()
@@ -197,25 +205,40 @@ class Engine:
             declaration = self._registry.get(x.spec.name)
             event = declaration.validate(orjson.loads(x.spec.data))
             x.collector.texts = Texts(*_event_forms(event, x.spec.data), before=x.spec.texts)
-            return await self._run_graph(x, declaration, event)
+            if x.plan is not None:
+                x.collector.replaying = await self._replaying(x, declaration)
+            outcome = await self._run_graph(x, declaration, event)
+            return _unless_mismatched(x, outcome)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # user code may raise anything; it is recorded
             if not isinstance(error, HoldfastError):
                 log.debug("execution.failed", execution_id=x.spec.execution_id, exc_info=error)
-            return Outcome(ExecutionStatus.FAILED, error=_error_of(error))
+            return _unless_mismatched(x, Outcome(ExecutionStatus.FAILED, error=_error_of(error)))
+
+    async def _replaying(self, x: _Running, declaration: Declaration) -> Replaying | None:
+        """What answers in a replay; None when all runs live, as after a halt."""
+        if x.plan is None or not x.plan.needs_record or x.spec.goes_on:
+            return None
+        written = await self._ports.records.replayed(execution_id=x.spec.execution_id)
+        install()
+        onward = nodes_from(declaration, x.plan.start) if x.plan.start else frozenset[str]()
+        return Replaying(recorded_from(written), x.plan, onward=onward)
 
     def _checkpointed(self, x: _Running, declaration: Declaration) -> CheckpointedRun:
         serializer = self._serializers.get(declaration.name)
         if serializer is None:
             serializer = StrictSerializer(declaration.kept(), f"pipeline {declaration.name}")
             self._serializers[declaration.name] = serializer
-        x.run = CheckpointedRun(declaration, x.spec, self._ports.checkpoints, serializer)
+        x.run = CheckpointedRun(
+            declaration, x.spec, self._ports.checkpoints, serializer, x.collector
+        )
         if x.pausing:
             x.run.pause()
         return x.run
 
     async def _run_graph(self, x: _Running, declaration: Declaration, event: Any) -> Outcome:
+        replaying = x.collector.replaying
         context = RunContext(
             execution_id=x.spec.execution_id,
             event_id=x.spec.event_id,
@@ -226,11 +249,15 @@ class Engine:
             threads=self._threads,
             budget=declaration.budget,
             spent=x.collector.spent,
+            plan=x.plan,
+            replaying=replaying,
+            sleep=_no_pause if x.plan and x.plan.answers == "recorded" else asyncio.sleep,
         )
         config: RunnableConfig = {
             "callbacks": [RecordingHandler(x.collector)],
             "configurable": {"thread_id": x.spec.event_id},
         }
+        replaying_now.set(replaying)
         with running(context):
             if declaration.checkpointed:
                 ran = await self._checkpointed(x, declaration).run(event, config)
@@ -253,6 +280,18 @@ class Engine:
             "failures": failures,
         }
         return Outcome(ExecutionStatus.PARTIAL, output=output, error=error)
+
+
+def _unless_mismatched(x: _Running, outcome: Outcome) -> Outcome:
+    """A mismatch decides, whatever the graph made of it: its further course means nothing."""
+    replaying = x.collector.replaying
+    if replaying is None or replaying.mismatch is None:
+        return outcome
+    return Outcome(ExecutionStatus.FAILED, error=_error_of(replaying.mismatch))
+
+
+async def _no_pause(_: float) -> None:
+    """How a replay waits between tries that were recorded."""
 
 
 def _timed_out(spec: RunSpec) -> Outcome:

@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 
+import orjson
+
 from holdfast.bus import Notice
 from holdfast.bus.base import CANCEL, QUEUED
 from holdfast.domain.events import Claimed
@@ -305,5 +307,6 @@ class Dispatcher:
                 steps=halt.steps if halt else 0,
                 texts=halt.texts if halt else 0,
                 open=halt.open if halt else (),
+                replay=orjson.loads(claimed.replay) if claimed.replay else None,
             )
         )

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
+from typing import TypeVar
 
 from holdfast.bus import Notice
 from holdfast.bus.base import ENDED, HALTED, QUEUED
 from holdfast.domain.executions import Record
 from holdfast.domain.status import EVENT_ENDS, EventStatus, ExecutionStatus
-from holdfast.errors import HoldfastError, StoreError, StoreRefused
+from holdfast.errors import HoldfastError, NotFound, StoreError, StoreRefused
 from holdfast.journal import Running
 from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
+from holdfast.operations.replay import differences
 from holdfast.store.commands import Finish, Finished
 from holdfast.telemetry import logger
 
+T = TypeVar("T")
+
 log = logger("hub")
+
+_COMPARED = frozenset(
+    {
+        ExecutionStatus.SUCCEEDED,
+        ExecutionStatus.PARTIAL,
+        ExecutionStatus.FAILED,
+        ExecutionStatus.TIMED_OUT,
+    }
+)
+"""How a replay ends that came as far as its graph goes."""
 
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Pauses while the database is away; the last one repeats. The record waits in the journal."""
@@ -53,6 +68,7 @@ class Endings:
         if self._keeps_checkpoints(record.execution.name):
             record = replace(record, keeps_checkpoints=True)
         try:
+            record = await self._with_differences(running, record)
             finished = await self._write(record)
         except HoldfastError as error:
             finished = await self._write_refused(record, error)
@@ -82,23 +98,41 @@ class Endings:
         registry = self._kit.registry
         return name in registry and registry.get(name).keep_checkpoints
 
+    async def _with_differences(self, running: Running, record: Record) -> Record:
+        """The record of a replay says where it left the one it repeats."""
+        run = record.execution
+        if run.origin != "replay" or run.status not in _COMPARED:
+            return record
+        try:
+            found = await self._patiently(run.id, lambda: differences(self._kit, running))
+        except NotFound as gone:
+            found = {"gone": gone.message}
+        flags = {**run.flags, "replay": found}
+        return replace(record, execution=replace(run, flags=flags))
+
     async def _write(self, record: Record) -> Finished:
         """Write a record, again and again while the database is away.
 
         Raises:
             HoldfastError: the database takes everything but this record.
         """
+        return await self._patiently(
+            record.execution.id, lambda: self._kit.store.write(Finish(record))
+        )
+
+    async def _patiently(self, execution_id: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something with the store, again and again while the database is away."""
         tries = 0
         while True:
             try:
-                return await self._kit.store.write(Finish(record))
+                return await work()
             except StoreRefused:
                 raise
             except StoreError as error:
                 pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
                 log.error(
                     "hub.store_away",
-                    execution_id=record.execution.id,
+                    execution_id=execution_id,
                     error=str(error),
                     pause=pause,
                 )

@@ -12,6 +12,7 @@ from holdfast.bus.base import CANCEL, PAUSE
 from holdfast.domain.status import ExecutionStatus
 from holdfast.errors import PortError
 from holdfast.operations.kit import Kit
+from holdfast.operations.replay import replayed
 from holdfast.operations.submit import submit
 from holdfast.ports import CachedResult
 from holdfast.telemetry import logger
@@ -153,6 +154,8 @@ class Hub:
             return self._results.put(running.owner_id, args["key"], result, args["ttl_s"])
         if port.startswith("checkpoints."):
             return await self._keeper.ask(running, port.removeprefix("checkpoints."), args)
+        if port == "records.replayed":
+            return (await replayed(self.kit, running)).for_run()
         if port != "events.submit":
             raise PortError(f"no port {port}")
         submitted = await submit(

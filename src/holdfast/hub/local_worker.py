@@ -14,7 +14,7 @@ from holdfast.errors import HoldfastError, PortError
 from holdfast.llm.factory import Models
 from holdfast.pipelines.registry import Registry
 from holdfast.ports import ModelConfig, Ports, RunSpec
-from holdfast.runner.client_ports import AskedCache, AskedCheckpoints
+from holdfast.runner.client_ports import AskedCache, AskedCheckpoints, AskedRecords
 
 from .worker import Employer, Worker, WorkerState
 
@@ -44,6 +44,7 @@ class LocalWorker(Worker):
                 events=self,
                 cache=AskedCache(employer.ask),
                 checkpoints=AskedCheckpoints(self._store),
+                records=AskedRecords(self._store),
             ),
             threads=self._threads,
             on_end=self._on_end,

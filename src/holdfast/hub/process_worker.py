@@ -18,7 +18,7 @@ from holdfast.domain.payload import encode
 from holdfast.errors import HoldfastError
 from holdfast.ports import ModelConfig, RunSpec
 from holdfast.runner.crossing import answer_to_json, question_from_json
-from holdfast.runner.frames import Kind, Wire, write_run
+from holdfast.runner.frames import MAX_MESSAGE, Kind, Wire, write_run
 from holdfast.telemetry import logger
 
 from .worker import Employer, Worker, WorkerState
@@ -192,7 +192,11 @@ class ProcessWorker(Worker):
         except Exception as error:
             log.exception("hub.port_failed", port=question["port"])
             answer = {"id": question["id"], "error": f"{type(error).__name__}: {error}"}
-        self._wire.send(Kind.ANSWER, encode(answer))
+        body = encode(answer)
+        if len(body) > MAX_MESSAGE:
+            told = f"port_failed: the answer to {question['port']} has {len(body)} bytes, too many"
+            body = encode({"id": question["id"], "error": told})
+        self._wire.send(Kind.ANSWER, body)
 
     async def _ping(self) -> None:
         # Pings are counted and not seconds: a hub that stood still must not blame its runners.

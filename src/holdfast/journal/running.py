@@ -26,6 +26,7 @@ from holdfast.domain.halts import Halt, Wait, answer_on_record
 from holdfast.domain.ids import new_id
 from holdfast.domain.payload import EVENT_ENTRY, LOST_ENTRY, Entry, Payload, text_hash
 from holdfast.domain.recordings import Begun
+from holdfast.domain.replays import REPLAYED
 from holdfast.domain.status import HALTED, ExecutionStatus, StepStatus
 from holdfast.llm.prices import Price
 from holdfast.llm.usage import Usage
@@ -80,6 +81,7 @@ class Running:
         self._assessor = assessor
         self._steps: dict[int, dict[str, Any]] = {}
         self._attempts: dict[tuple[int, int], dict[str, Any]] = {}
+        self._asked: dict[tuple[int, int], str | None] = {}  # models, by attempt
         self._entries: list[Entry] = []
         self._checked: dict[int, list[str]] = {}
         self._stops = list(self.halt.stops) if self.halt else []
@@ -325,6 +327,7 @@ class Running:
             step["suspicious"] = sorted({*(step["suspicious"] or []), *reasons})
         # A try of a node that asks nobody has nothing to bill, even if it never ends.
         asks = change.provider is not None or change.messages is not None
+        self._asked[change.step, change.n] = change.model
         self._attempts[change.step, change.n] = {
             "step": change.step,
             "n": change.n,
@@ -368,7 +371,11 @@ class Running:
         fields["model"] = change.model or fields["model"]
         for name in _ATTEMPT_FACTS:
             fields[name] = getattr(change, name)
-        if change.usage == NO_USAGE:
+        asked = self._asked.get((change.step, change.n))
+        if asked is not None and asked != fields["model"]:
+            # The answer names it more exactly; what was asked for is what another run asks for.
+            fields["parameters"] = {**fields["parameters"], "model": asked}
+        if change.usage in (NO_USAGE, REPLAYED):
             fields["cost_pico"] = 0
             return
         if change.http_status is not None and change.http_status >= 400:
@@ -394,7 +401,7 @@ class Running:
         fields["validation"] = change.outcome
         fields["validation_us"] = change.duration_us
         fields["validation_errors"] = change.errors or None
-        fields["credits"] = change.credits
+        fields["credits"] = 0 if fields["usage"] == REPLAYED else change.credits
 
     def _suspicious(self, index: int | None) -> list[str]:
         if index is None:
@@ -450,6 +457,7 @@ _ATTEMPT_FACTS = (
 
 def totals_of(attempts: tuple[Attempt, ...]) -> Totals:
     """Sums over attempts; unknown parts are counted, never taken for zero."""
+    attempts = tuple(one for one in attempts if one.usage != REPLAYED)  # nobody was asked
     ended = [one for one in attempts if one.status is not StepStatus.RUNNING]
     return Totals(
         tokens_input=sum(one.tokens_input or 0 for one in attempts),

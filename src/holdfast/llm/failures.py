@@ -69,6 +69,20 @@ class Failure:
     retry_after_s: float | None = None  # how long the provider asked to wait
 
 
+class RecordedError(Exception):
+    """Stands for what a model's client raised when a call was recorded.
+
+    Attributes:
+        error_class: what it was judged to be then.
+        http_status: the provider's status, when there was an answer.
+    """
+
+    def __init__(self, message: str, error_class: str, http_status: int | None) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.http_status = http_status
+
+
 def classify(error: BaseException) -> Failure:
     """Tell the kind of an error that a model call raised.
 
@@ -97,7 +111,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _class_of(error: BaseException) -> str | None:
-    if isinstance(error, ModelError):
+    if isinstance(error, ModelError | RecordedError):
         return None if error.error_class == "unknown" else error.error_class
     code = getattr(error, "code", None)
     if isinstance(code, str) and code in _CODES:

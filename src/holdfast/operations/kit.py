@@ -21,3 +21,4 @@ class Kit:
     bus: Bus
     metrics: Metrics
     boot_id: str
+    aliases: frozenset[str] = frozenset()  # of models, as the settings name them

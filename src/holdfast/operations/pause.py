@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from holdfast.bus import Notice
 from holdfast.bus.base import PAUSE, QUEUED
+from holdfast.domain.replays import Plan
 from holdfast.domain.status import ExecutionStatus
 from holdfast.errors import IllegalMove
 from holdfast.store.commands import AskPause, PausePipeline, Resumed, UnpausePipeline
@@ -26,6 +27,12 @@ async def pause(kit: Kit, execution_id: str, owner_id: str) -> Resumed:
         raise IllegalMove(
             f"execution {execution_id} has no checkpoints and cannot be paused",
             hint=f"declare {execution.name} with durable=True, or cancel it",
+        )
+    event = await read.event(kit, execution.event_id, owner_id)
+    if event.replay is not None and Plan(**event.replay).needs_record:
+        raise IllegalMove(
+            f"execution {execution_id} is answered from a record and cannot be paused",
+            hint="cancel it; to replay it again costs nothing",
         )
     asked = await kit.store.write(AskPause(execution.event_id, owner_id))
     kit.bus.publish(Notice(PAUSE, event_id=execution.event_id, execution_id=execution_id))

@@ -85,7 +85,7 @@ async def submit(
         target_kind=kind,
         data=body,
         idempotency_key=idempotency_key,
-        body_hash=_body_hash([type, name, source, subject, occurred_at, priority or 0, data])
+        body_hash=body_hash([type, name, source, subject, occurred_at, priority or 0, data])
         if idempotency_key is not None
         else "",
         priority=usual if priority is None else priority,
@@ -133,6 +133,7 @@ def _children(node: Any) -> list[Any]:
     return [child for child in found if isinstance(child, dict | list)]
 
 
-def _body_hash(parts: list[Any]) -> str:
+def body_hash(parts: list[Any]) -> str:
+    """Identity of what was sent, to tell a repeat from a conflict."""
     canonical = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(canonical).hexdigest()

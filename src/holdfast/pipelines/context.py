@@ -11,9 +11,13 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from langchain_core.runnables.config import ensure_config
+
+from holdfast.domain.replays import Plan
 from holdfast.errors import OutsideRun
 from holdfast.llm.factory import Models
 from holdfast.ports import Ports
+from holdfast.recording import Replaying, step_of
 
 from .budget import Budget, Spent
 
@@ -53,6 +57,8 @@ class RunContext:
         chance: numbers from 0 to 1 that spread those pauses.
         budget: what it may spend.
         spent: what it has spent; None where nobody counts.
+        plan: how this replay is to run; None where nothing is replayed.
+        replaying: the record that answers in its place; None where all runs live.
     """
 
     execution_id: str
@@ -66,6 +72,8 @@ class RunContext:
     chance: Callable[[], float] = random.random
     budget: Budget | None = None
     spent: Spent | None = None
+    plan: Plan | None = None
+    replaying: Replaying | None = None
 
     async def submit(
         self,
@@ -75,6 +83,8 @@ class RunContext:
         idempotency_key: str | None = None,
     ) -> str:
         """Send a further event for the same owner.
+
+        A replay sends nothing where the record says what was sent then.
 
         Args:
             type: the pipeline's name.
@@ -86,7 +96,12 @@ class RunContext:
 
         Raises:
             PortError: the hub refused or did not answer in time.
+            ReplayMismatch: a replay of a run that sent no such event.
         """
+        if self.replaying is not None:
+            sent = self.replaying.submitted(step_of(ensure_config()).number, type, data)
+            if sent is not None:
+                return sent
         return await self.ports.events.submit(
             execution_id=self.execution_id, type=type, data=data, idempotency_key=idempotency_key
         )
@@ -105,6 +120,11 @@ def current_run() -> RunContext:
             "there is no current run here",
             hint="call current_run() inside a node; to try a node alone, enter running(…)",
         ) from None
+
+
+def running_context() -> RunContext | None:
+    """The current run; None where nothing runs, as in a unit test of a node."""
+    return _current.get(None)
 
 
 @contextmanager

@@ -247,6 +247,14 @@ class Halting(Joining):
         """Types of what comes in."""
         return []
 
+    def all_nodes(self) -> list[Node[Any]]:
+        """Every node, those inside groups and maps included."""
+        return self._nodes()
+
+    def node_names(self) -> list[str]:
+        """The names that its prompts may use."""
+        return list(self._wiring.nodes)
+
     def _nodes(self) -> list[Node[Any]]:
         """Every node, those inside groups and maps included."""
         found: list[Node[Any]] = []

@@ -10,7 +10,9 @@ import orjson
 from langchain_core.runnables import RunnableConfig
 
 from holdfast.domain.payload import encode
+from holdfast.domain.replays import RecordedStep
 from holdfast.errors import DeclarationError
+from holdfast.recording import Replaying
 
 from .base import Declaration
 from .inner import inner
@@ -64,6 +66,14 @@ class Included(Node[Any]):
             if isinstance(one, Failure)
         ]
         return {**beneath(state, self.name, failures), self.name: self.other.result(final)}
+
+    def left_again(
+        self, recorded: RecordedStep, state: State, replaying: Replaying
+    ) -> dict[str, Any] | None:
+        """See `Node.left_again`; it runs again, its models answered, while its steps are known."""
+        if not recorded.given:
+            return None
+        return super().left_again(recorded, state, replaying)
 
     def describe(self) -> dict[str, Any]:
         """Also which pipeline it runs."""

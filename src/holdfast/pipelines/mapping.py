@@ -12,13 +12,15 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 
-from holdfast.errors import DeclarationError
-from holdfast.recording import step_of
+from holdfast.domain.replays import RecordedStep
+from holdfast.errors import DeclarationError, ReplayMismatch
+from holdfast.recording import Replaying, step_of
 
 from .base import AnyGraph
 from .inner import inner
 from .nodes import Action, Node
 from .parallel import failed_together, raise_budget
+from .passing import value_again
 from .policy import CONTINUE, PolicyOptions
 from .state import (
     Channels,
@@ -109,6 +111,20 @@ class Map(Node[list[Any]]):
             self.name: [final["outcomes"][index] for index in range(len(items))],
         }
 
+    def left_again(
+        self, recorded: RecordedStep, state: State, replaying: Replaying
+    ) -> dict[str, Any] | None:
+        """See `Node.left_again`; nothing unless all items ended well."""
+        outputs: Any = recorded.output
+        items = [one for one in replaying.below(recorded) if one.operation == self.node.name]
+        if not all(one.ended_well for one in (recorded, *items)):
+            return None
+        try:
+            values = [value_again(self.node.kept_type(), one, state) for one in outputs]
+        except ValueError:
+            return None
+        return {**beneath(state, self.name, ()), self.name: values}
+
     def _items(self, state: State) -> list[Any]:
         given: Any = self.over(state)
         if isinstance(given, str | bytes) or not isinstance(given, Sequence):
@@ -153,7 +169,7 @@ class Map(Node[list[Any]]):
             index = channels["within"][-1].index
             try:
                 left = await carry_out(node, state_of(channels), config)
-            except GraphBubbleUp:  # an interrupt is no failure
+            except (GraphBubbleUp, ReplayMismatch):  # an interrupt is no failure
                 raise
             except Exception as error:  # noqa: BLE001 - kept: the map tells when all have ended
                 step_of(config).fail(error)

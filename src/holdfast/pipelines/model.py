@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
-from holdfast.errors import AnswerInvalid, DeclarationError
+from holdfast.errors import AnswerInvalid, DeclarationError, ModelError, SettingsError
 from holdfast.llm.factory import ChatModel
+from holdfast.llm.recorded import recorded_chat
 from holdfast.llm.scripted import Script
-from holdfast.recording import step_of
+from holdfast.recording import StepHandle, step_of
+from holdfast.recording.handler import NO_STEP
 
 from .answers import judge
 from .context import current_run, within_budget
@@ -74,17 +76,36 @@ class ModelNode(Node[R]):
             Exception: whatever the model's client raises.
         """
         messages = self._messages(state)
-        chat = self._chat()
+        chat = self._chat(step_of(config))
         if self.answer is None:
             options = chat.options(operation=self.name)
             return str((await chat.model.ainvoke(messages, config, **options)).text)
         return await self._ask(self.answer, chat, messages, state, config)
 
-    def _chat(self) -> ChatModel:
-        return current_run().models.chat(self.alias, script=self._script, pipeline=self.pipeline)
+    def _chat(self, step: StepHandle = NO_STEP) -> ChatModel:
+        run = current_run()
+        alias = run.plan.aliases.get(self.alias, self.alias) if run.plan else self.alias
+        try:
+            return run.models.chat(alias, script=self._script, pipeline=self.pipeline)
+        except (SettingsError, ModelError):
+            # No model of that name can be made here, and a record needs none.
+            replaying, what = run.replaying, f'node "{self.name}"'
+            tried = None if replaying is None else replaying.attempt(step.number, 1, what)
+            if tried is None:
+                raise
+            return recorded_chat(alias, tried.provider, tried.model, tried.parameters)
+
+    @property
+    def key(self) -> str:
+        """By which a replay's prompts name it, apart from its name in its own pipeline."""
+        return f"{self.pipeline}:{self.name}"
 
     def _messages(self, state: State) -> list[BaseMessage]:
-        texts = [prompt.render(state) for prompt in self.prompts]
+        plan = current_run().plan
+        prompts = self.prompts
+        if plan is not None and (other := plan.prompts.get(self.key)):
+            prompts = self.prompts_with(other)
+        texts = [prompt.render(state) for prompt in prompts]
         return [*map(SystemMessage, texts[:-1]), HumanMessage(texts[-1])]
 
     async def _ask(
@@ -122,6 +143,19 @@ class ModelNode(Node[R]):
             hint="look at the attempts' raw responses; loosen the schema or sharpen the prompt",
         )
 
+    def prompts_with(self, other: Mapping[str, str]) -> list[Prompt]:
+        """Its prompts with others in their places.
+
+        Args:
+            other: templates by part: `user`, `system`.
+
+        Raises:
+            DeclarationError: a template's syntax is wrong.
+        """
+        system = [Prompt(other["system"], self.where)] if "system" in other else self.prompts[:-1]
+        user = Prompt(other["user"], self.where) if "user" in other else self.prompts[-1]
+        return [*system, user]
+
     def describe(self) -> dict[str, Any]:
         """Also the alias and the answer's schema by name."""
         answer = self.answer.__name__ if self.answer else None
@@ -130,6 +164,10 @@ class ModelNode(Node[R]):
     def result_type(self) -> Any:
         """The answer's schema, or text."""
         return self.answer or str
+
+    def kept_type(self) -> Any:
+        """See `result_type`."""
+        return self.result_type()
 
     def cache_input(self, state: State) -> Any:
         """The messages it would send, to which model, and the schema asked for."""

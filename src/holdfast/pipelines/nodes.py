@@ -15,13 +15,16 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from pydantic import TypeAdapter
 
+from holdfast.domain.replays import RecordedStep
 from holdfast.errors import DeclarationError
+from holdfast.recording import Replaying
 
 from .base import AnyGraph
 from .caching import codec_of
 from .context import in_thread
 from .inner import inner
-from .policy import Policy, PolicyOptions, policy_of
+from .passing import failure_again, value_again
+from .policy import CONTINUE, Policy, PolicyOptions, policy_of
 from .state import Channels, State, channels_of, news, state_of
 from .trying import Skip as Skip  # noqa: PLC0414 - part of the public face
 from .trying import carry_out
@@ -115,6 +118,35 @@ class Node(ABC, Generic[R]):
         """What counts as the node's input when its cache names no key."""
         return [state.event, state.results, *state.within]
 
+    def kept_type(self) -> Any:
+        """Type of the result as far as it is known; None where nobody said."""
+        return None
+
+    def left_again(
+        self,
+        recorded: RecordedStep,
+        state: State,
+        replaying: Replaying,  # noqa: ARG002 - for nodes made of nodes
+    ) -> dict[str, Any] | None:
+        """What the node left behind when it was recorded; None when that cannot be told.
+
+        Args:
+            recorded: its step then.
+            state: what the node sees now.
+            replaying: knows the steps below.
+        """
+        failure = failure_again(recorded)
+        if failure is not None and self.policy.on_failure == CONTINUE:
+            return {self.name: failure}
+        if not recorded.ended_well:
+            return None
+        if recorded.status == "skipped" and not recorded.given:
+            return {self.name: None}
+        try:
+            return {self.name: value_again(self.kept_type(), recorded.output, state)}
+        except ValueError:  # its type is another one by now
+            return None
+
     @property
     def metadata(self) -> dict[str, Any]:
         """What the recorder learns about the node's runs."""
@@ -171,6 +203,10 @@ class FunctionNode(Node[R]):
             return get_type_hints(inspect.unwrap(fn)).get("return")
         except (NameError, TypeError):  # types that exist only for type checkers, a partial
             return None
+
+    def kept_type(self) -> Any:
+        """What the function says it returns."""
+        return self.result_type()
 
     def sources(self) -> list[object]:
         """The function, or the object's class."""

@@ -9,12 +9,14 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph import END, START, StateGraph
 
-from holdfast.errors import BranchesFailed, BudgetExceeded
-from holdfast.recording import step_of
+from holdfast.domain.replays import RecordedStep
+from holdfast.errors import BranchesFailed, BudgetExceeded, ReplayMismatch
+from holdfast.recording import Replaying, step_of
 
 from .base import AnyGraph
 from .inner import inner
 from .nodes import Node
+from .passing import branches_again
 from .policy import CONTINUE, PolicyOptions
 from .state import Branches, Channels, Failure, State, channels_of, merge, news, state_of
 from .trying import carry_out
@@ -75,6 +77,13 @@ class Parallel(Node[Branches]):
             self.name: Branches(self.name, {name: results[name] for name in names}),
         }
 
+    def left_again(
+        self, recorded: RecordedStep, state: State, replaying: Replaying
+    ) -> dict[str, Any] | None:
+        """See `Node.left_again`; nothing unless all branches ended well."""
+        members = {branch.name: branch for branch in self.branches}
+        return branches_again(self.name, members, recorded, state, replaying)
+
     def _compile(self) -> AnyGraph:
         graph: StateGraph[Any, Any, Any, Any] = StateGraph(GroupChannels)
         for branch in self.branches:
@@ -131,7 +140,7 @@ def _keeping(branch: Node[Any]) -> Callable[..., Coroutine[Any, Any, dict[str, A
     async def action(channels: Channels, config: RunnableConfig) -> dict[str, Any]:
         try:
             return {"results": await carry_out(branch, state_of(channels), config)}
-        except GraphBubbleUp:  # an interrupt is no failure
+        except (GraphBubbleUp, ReplayMismatch):  # an interrupt is no failure
             raise
         except Exception as error:  # noqa: BLE001 - kept: the group tells when all have ended
             step_of(config).fail(error)

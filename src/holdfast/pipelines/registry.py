@@ -47,10 +47,14 @@ class Registry:
 
     Attributes:
         failures: apps that are left out; the others work.
+        places: `module:attribute` of each declaration, by name.
     """
 
     def __init__(
-        self, declarations: Sequence[Declaration], failures: Sequence[AppFailure] = ()
+        self,
+        declarations: Sequence[Declaration],
+        failures: Sequence[AppFailure] = (),
+        places: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Keep declarations that have distinct names; `load` is the usual way in.
 
@@ -59,6 +63,7 @@ class Registry:
         """
         self._declarations = {item.name: item for item in declarations}
         self.failures = list(failures)
+        self.places = places
         for item in declarations:
             item.bind(self._declarations)
 
@@ -97,7 +102,8 @@ class Registry:
             failures += unbound
             out = {failure.app for failure in unbound}
             kept = [(app, item) for app, item in kept if app not in out]
-        return cls([item for _, item in kept], failures)
+        places = {item.name: _place(app, item) for app, item in kept}
+        return cls([item for _, item in kept], failures, places)
 
     def get(self, name: str) -> Declaration:
         """The declaration of that name.
@@ -194,6 +200,21 @@ def _unbound(kept: Sequence[tuple[str, Declaration]]) -> list[AppFailure]:
                 app, _failure(app, AppError(f"app {app}: {error.message}", hint=error.hint))
             )
     return list(failures.values())
+
+
+def _place(app: str, declaration: Declaration) -> str:
+    """Where an app has a declaration, as `load` takes it."""
+    path, _, attribute = app.partition(":")
+    if attribute:
+        return app
+    known = vars(importlib.import_module(path))
+    return f"{path}:{next(name for name, value in known.items() if _has(value, declaration))}"
+
+
+def _has(value: object, declaration: Declaration) -> bool:
+    if isinstance(value, Declarations):
+        return any(one is declaration for one in value.proven())
+    return value is declaration
 
 
 def _failure(app: str, error: AppError) -> AppFailure:

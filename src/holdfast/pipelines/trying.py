@@ -10,11 +10,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 
 from holdfast.domain.status import StepStatus
-from holdfast.errors import BudgetExceeded, StepTimeout
+from holdfast.errors import BudgetExceeded, ReplayMismatch, StepTimeout
 from holdfast.recording import StepHandle, step_of
 
 from .caching import Kept, kept_result
-from .context import left_in_thread, no_thread_yet, waits, within_budget
+from .context import current_run, left_in_thread, no_thread_yet, waits, within_budget
+from .passing import passed_over
 from .policy import CONTINUE
 from .state import Failure, State, having
 
@@ -45,6 +46,8 @@ async def carry_out(node: Node[Any], state: State, config: RunnableConfig) -> di
         Exception: what the node, or what stood in for it, raised.
     """
     step = step_of(config)
+    if (left := passed_over(node, state, step)) is not None:
+        return left
     try:
         within_budget(node.where, asks=node.kind == "model")
         if node.policy.plain:
@@ -53,7 +56,8 @@ async def carry_out(node: Node[Any], state: State, config: RunnableConfig) -> di
     except Skip as skip:
         step.skip(skip.reason)
         return {node.name: None}
-    except (GraphBubbleUp, BudgetExceeded):  # an interrupt is no failure; no policy mends a budget
+    except (GraphBubbleUp, BudgetExceeded, ReplayMismatch):
+        # An interrupt is no failure; no policy mends a spent budget or a record without an answer.
         raise
     except Exception as error:
         failure = Failure.of(node.name, error)
@@ -71,7 +75,8 @@ async def carry_out(node: Node[Any], state: State, config: RunnableConfig) -> di
 async def _under_policy(
     node: Node[Any], state: State, config: RunnableConfig, step: StepHandle
 ) -> dict[str, Any]:
-    if node.policy.cache is None:
+    # A replay asks no cache: what it had then is on record.
+    if node.policy.cache is None or current_run().plan is not None:
         return await _in_time(node, state, config, step)
     kept: Kept = await kept_result(node, state)
     if kept.execution_id is not None:

@@ -104,6 +104,10 @@ class AskNode(WaitingNode[R]):
             "wake_in": self.timeout_us,
         }
 
+    def kept_type(self) -> Any:
+        """The answer's."""
+        return self.answer
+
     def check_question(self, nodes: Collection[str]) -> None:
         """Prove that the question's template can be rendered.
 

@@ -2,5 +2,6 @@
 
 from .collector import Collector
 from .handler import INNER_GRAPH, RecordingHandler, StepHandle, step_of
+from .replaying import Replaying
 
-__all__ = ["INNER_GRAPH", "Collector", "RecordingHandler", "StepHandle", "step_of"]
+__all__ = ["INNER_GRAPH", "Collector", "RecordingHandler", "Replaying", "StepHandle", "step_of"]

@@ -25,11 +25,14 @@ from holdfast.domain.changes import (
 )
 from holdfast.domain.ids import now_us
 from holdfast.domain.payload import INLINE_BYTES, LOST_ENTRY, Texts, encode, message_of, printable
+from holdfast.domain.replays import REPLAYED
 from holdfast.domain.status import HALTED, ExecutionStatus, StepStatus
 from holdfast.errors import AnswerInvalid, HoldfastError
 from holdfast.llm.failures import classify
 from holdfast.ports import RecordSink
 from holdfast.telemetry import logger
+
+from .replaying import Replaying
 
 log = logger("recording")
 
@@ -48,6 +51,7 @@ class OpenAttempt:
     began_ns: int
     first_token_us: int | None = None
     usage: str = "unknown"  # what is said of its tokens when nobody reports any
+    replayed: bool = False  # its answer comes from a record
 
 
 @dataclass(slots=True)
@@ -58,6 +62,8 @@ class OpenStep:
     kind: str
     operation: str
     began_ns: int
+    parent: int | None = None
+    started_at: int = 0
     ours: bool = False  # a node of a pipeline of ours, whose output is `{"results": {name: …}}`
     attempts: int = 0
     attempt: OpenAttempt | None = None
@@ -92,6 +98,7 @@ class Collector:
         code_left_running: Callable[[], bool] = lambda: False,
         steps: int = 0,
         halted: Sequence[Mapping[str, Any]] = (),
+        replaying: Replaying | None = None,
     ) -> None:
         """Start the record of one execution.
 
@@ -104,6 +111,7 @@ class Collector:
                 a step stopped meanwhile is abandoned and not merely cancelled.
             steps: how many the execution had before it halted.
             halted: those of them that had not ended; each goes on when its node runs again.
+            replaying: the record that this execution repeats, if it does.
         """
         self.execution_id = execution_id
         self.texts = texts or Texts()
@@ -116,7 +124,9 @@ class Collector:
         self._steps = steps
         self._halted = list(halted)
         self._open: dict[int, OpenStep] = {}
+        self._waiting: list[OpenStep] = []
         self._finished = False
+        self.replaying = replaying
 
     def start_step(
         self,
@@ -135,8 +145,14 @@ class Collector:
             if self._halted and (step := self._taken_up(kind, operation, parent)) is not None:
                 return step
             self._steps += 1
-            step = OpenStep(self._steps, kind, operation, time.perf_counter_ns())
+            step = OpenStep(self._steps, kind, operation, time.perf_counter_ns(), parent)
+            step.started_at = self._clock()
             self._open[step.number] = step
+        if self.replaying is not None:
+            with self.guard("step.replayed"):
+                self.replaying.started(
+                    step.number, parent, operation, ours=version is not None, given=input
+                )
         with self.guard("step.started"):
             self._send(
                 StepStarted(
@@ -145,7 +161,7 @@ class Collector:
                     kind=kind,
                     operation=operation,
                     version=version,
-                    at=self._clock(),
+                    at=step.started_at,
                     input=self._keep("input", input),
                 )
             )
@@ -157,7 +173,15 @@ class Collector:
                 del self._halted[place]
                 # It has lasted since it began, the halt included.
                 began = time.perf_counter_ns() - (self._clock() - known["started_at"]) * 1000
-                step = OpenStep(known["step"], kind, operation, began, attempts=known["attempts"])
+                step = OpenStep(
+                    known["step"],
+                    kind,
+                    operation,
+                    began,
+                    parent,
+                    known["started_at"],
+                    attempts=known["attempts"],
+                )
                 self._open[step.number] = step
                 return step
         return None
@@ -166,6 +190,23 @@ class Collector:
         """Its node waits: the step stays open, only the try under way is over."""
         if step.attempt is not None:
             self.finish_attempt(step, status=StepStatus.CANCELLED)
+        self._waiting.append(step)
+
+    def go_on(self) -> None:
+        """The execution goes on at once: its steps that wait are taken up again."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            self._halted += [
+                {
+                    "step": one.number,
+                    "kind": one.kind,
+                    "operation": one.operation,
+                    "parent": one.parent,
+                    "started_at": one.started_at,
+                    "attempts": one.attempts,
+                }
+                for one in waiting
+            ]
 
     def finish_step(
         self,
@@ -271,6 +312,8 @@ class Collector:
         attempt, step.attempt = step.attempt, None
         if attempt is None:
             return
+        if attempt.replayed:
+            facts["usage"] = REPLAYED
         facts.setdefault("usage", attempt.usage)
         step.last_attempt_failed = status is not StepStatus.SUCCEEDED
         with self._lock:

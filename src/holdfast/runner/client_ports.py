@@ -78,6 +78,21 @@ class AskedCheckpoints:
         await self._ask(execution_id, "checkpoints.prune", args)
 
 
+class AskedRecords:
+    """A `RecordsPort` that asks the hub.
+
+    Args:
+        ask: puts a question to it: execution, port, arguments.
+    """
+
+    def __init__(self, ask: Callable[[str, str, dict[str, Any]], Awaitable[Any]]) -> None:
+        self._ask = ask
+
+    async def replayed(self, *, execution_id: str) -> Mapping[str, Any]:
+        """See `RecordsPort.replayed`."""
+        return await self._ask(execution_id, "records.replayed", {})
+
+
 class HubPorts:
     """Implements the ports by asking the hub.
 
@@ -90,7 +105,8 @@ class HubPorts:
         self._ids = count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self.cache = AskedCache(self._call)
-        self.checkpoints = AskedCheckpoints(self._call_in_order)
+        self.checkpoints = AskedCheckpoints(self._call_with_objects)
+        self.records = AskedRecords(self._call_in_order)
 
     async def submit(
         self,
@@ -117,11 +133,14 @@ class HubPorts:
         else:
             waiting.set_result(answer["value"])
 
-    async def _call_in_order(self, execution_id: str, port: str, args: Mapping[str, Any]) -> Any:
-        answer = await self._call(
-            execution_id, port, question_to_json(args), Kind.STORE, STORE_TIMEOUT_S
-        )
+    async def _call_with_objects(
+        self, execution_id: str, port: str, args: Mapping[str, Any]
+    ) -> Any:
+        answer = await self._call_in_order(execution_id, port, question_to_json(args))
         return answer_from_json(answer)
+
+    async def _call_in_order(self, execution_id: str, port: str, args: Mapping[str, Any]) -> Any:
+        return await self._call(execution_id, port, args, Kind.STORE, STORE_TIMEOUT_S)
 
     async def _call(
         self,

@@ -161,7 +161,12 @@ class Runner:
             registry=registry,
             models=Models(configs),
             sink=self,
-            ports=Ports(events=self._hub, cache=self._hub.cache, checkpoints=self._hub.checkpoints),
+            ports=Ports(
+                events=self._hub,
+                cache=self._hub.cache,
+                checkpoints=self._hub.checkpoints,
+                records=self._hub.records,
+            ),
             threads=threads,
             on_end=self._on_end,
             on_abandoned=self._on_abandoned,

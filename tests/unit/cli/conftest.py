@@ -100,6 +100,7 @@ def execution():
             "code_version": "c0ffee",
             "delivery": 1,
             "parent_id": None,
+            "origin": None,
             "trace_id": None,
             "status": "succeeded",
             "error": None,

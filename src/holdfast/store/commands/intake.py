@@ -144,6 +144,7 @@ def _answered(tx: Writes, new: Sequence[NewEvent]) -> dict[str, list[str]]:
         Arrival(one.id, one.owner_id, one.type, one.subject, one.data)
         for one in new
         if (one.owner_id, one.idempotency_key or "") not in known
+        and one.origin != "replay"  # what is repeated has answered already
     ]
     return answer_waiting(tx, waiting, arrivals)
 

@@ -19,6 +19,7 @@ from .executions import (
 )
 from .hub import Lease, LeasesOf, Ping
 from .keys import AllKeys
+from .lineage import SentBy
 from .prune import CountOld
 from .waits import GivenWait, PausedPipelines, WaitsOf
 
@@ -42,6 +43,7 @@ __all__ = [
     "PausedPipelines",
     "Ping",
     "RecordOf",
+    "SentBy",
     "StoredRecord",
     "WaitsOf",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, func, select
 
-from holdfast.domain.events import Event
+from holdfast.domain.events import Event, Origin
 from holdfast.domain.status import EventStatus
 from holdfast.errors import NotFound
 from holdfast.store.base import Query, Reads
@@ -62,6 +62,7 @@ class ListEvents(Query[list[Event]]):
     owner_id: str
     status: EventStatus | None = None
     target: str | None = None
+    origin: Origin | None = None
     since: int | None = None
     until: int | None = None
     before: str | None = None
@@ -74,6 +75,7 @@ class ListEvents(Query[list[Event]]):
             {
                 "status": None if self.status is None else self.status.value,
                 "target": self.target,
+                "origin": self.origin,
                 "since": self.since,
                 "until": self.until,
                 "before": self.before,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import bindparam, select
 
-from holdfast.domain.events import Event
+from holdfast.domain.events import Event, Origin
 from holdfast.domain.executions import Attempt, Execution, Step
 from holdfast.domain.payload import EVENT_ENTRY, Payload
 from holdfast.domain.status import EVENT_ENDS, ExecutionStatus
@@ -117,6 +117,7 @@ class ListExecutions(Query[list[Execution]]):
     name: str | None = None
     event_id: str | None = None
     parent_id: str | None = None
+    origin: Origin | None = None
     since: int | None = None
     until: int | None = None
     before: str | None = None
@@ -131,6 +132,7 @@ class ListExecutions(Query[list[Execution]]):
                 "name": self.name,
                 "event_id": self.event_id,
                 "parent_id": self.parent_id,
+                "origin": self.origin,
                 "since": self.since,
                 "until": self.until,
                 "before": self.before,

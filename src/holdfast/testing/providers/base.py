@@ -27,6 +27,7 @@ class FakeAnswer:
     error_code: str | None = None  # the vendor's word for the error
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     latency_s: float = 0.0  # seconds before the first byte
+    tool_calls: tuple[Mapping[str, Any], ...] = ()  # each {"name", "arguments"}: JSON values
     chunks: tuple[str, ...] | None = None  # pieces of a stream; None: by words
     finish_reason: str = "stop"
     tokens_cached: int = 0

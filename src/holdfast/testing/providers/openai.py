@@ -7,6 +7,8 @@ import re
 import time
 from typing import Any, cast
 
+import orjson
+
 from .base import Answers, FakeAnswer, FakeRequest, FakeServer, Reply
 
 _WORDS = re.compile(r"\s*\S+\s*?")
@@ -69,15 +71,15 @@ class FakeOpenAI(FakeServer):
         request.tokens_reasoning = answer.tokens_reasoning
         pieces = answer.chunks
         if pieces is None:
-            pieces = tuple(_WORDS.findall(answer.text))
+            pieces = tuple(_WORDS.findall(answer.text)) or ("",) * bool(answer.tool_calls)
         text = "".join(pieces)
         request.tokens_output = count_tokens(text) + answer.tokens_reasoning
         if request.body.get("stream"):
             await self._stream(request, answer, pieces, reply)
             return
         await self.pause(answer, 0)
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
+        message = {"role": "assistant", "content": text, "refusal": None, **_calls(answer)}
+        choice = {"index": 0, "message": message, "finish_reason": _reason(answer)}
         body = _envelope(request, "chat.completion", [{**choice, "logprobs": None}])
         if answer.report_usage:
             body["usage"] = _usage(request)
@@ -105,11 +107,11 @@ class FakeOpenAI(FakeServer):
             sent += count_tokens(piece)
             delta: dict[str, Any] = {"content": piece}
             if at == 0:
-                delta = {"role": "assistant", "refusal": None, **delta}
+                delta = {"role": "assistant", "refusal": None, **delta, **_calls(answer)}
             body = _envelope(request, "chat.completion.chunk", [_delta(delta, None)])
             running = {"usage": _usage(request, sent)} if answer.repetitive else silent
             await reply.event({**body, **running})
-        last = _envelope(request, "chat.completion.chunk", [_delta({}, answer.finish_reason)])
+        last = _envelope(request, "chat.completion.chunk", [_delta({}, _reason(answer))])
         for _ in range(2 if answer.repetitive else 1):
             await reply.event({**last, **silent})
         if wanted:
@@ -117,6 +119,27 @@ class FakeOpenAI(FakeServer):
             await reply.event({**tail, "usage": _usage(request)})
         await reply.event(b"[DONE]")
         await reply.end()
+
+
+def _calls(answer: FakeAnswer) -> dict[str, Any]:
+    """The tool calls of an answer, whole in one piece."""
+    calls = [
+        {
+            "index": at,
+            "id": f"call_fake_{at}",
+            "type": "function",
+            "function": {
+                "name": call["name"],
+                "arguments": orjson.dumps(call["arguments"]).decode(),
+            },
+        }
+        for at, call in enumerate(answer.tool_calls)
+    ]
+    return {"tool_calls": calls} if calls else {}
+
+
+def _reason(answer: FakeAnswer) -> str:
+    return "tool_calls" if answer.tool_calls else answer.finish_reason
 
 
 def count_tokens(text: str) -> int:
