@@ -108,6 +108,7 @@ def _summary(declaration: Declaration) -> View:
         "deadline": declaration.deadline,
         "priority": declaration.priority,
         "retries": declaration.retries,
+        "redeliver": declaration.redeliver,
         "max_running": declaration.max_running,
         "retention": declaration.retention and declaration.retention.total_seconds(),
         "links": {"pipeline": f"{ROOT}/pipelines/{declaration.name}"},

@@ -111,7 +111,9 @@ class Event(Answer):
     idempotency_key: str | None
     status: EventStatus
     deliveries: int
-    crashes: int
+    crashes: int = Field(description="How often the process that ran it died.")
+    errors: int = Field(description="How often it ended with a temporary error.")
+    available_at: Time = Field(description="Not run before.")
     cancel_requested: bool
     execution_id: str | None
     received_at: Time
@@ -323,7 +325,8 @@ class Pipeline(Answer):
     description: str
     deadline: float | None = Field(description="Seconds an execution may take.")
     priority: int = Field(description="Of its events when their sender names none.")
-    retries: int = Field(description="Deliveries wished for after a temporary error.")
+    retries: int = Field(description="Further deliveries after temporary errors.")
+    redeliver: bool = Field(description="False: an event that began never begins again.")
     max_running: int | None = Field(description="Executions that one hub runs at once.")
     retention: float | None = Field(description="Seconds that records are kept.")
     links: PipelineLinks

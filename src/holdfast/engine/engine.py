@@ -17,6 +17,7 @@ from holdfast.errors import HoldfastError
 from holdfast.llm.factory import Models
 from holdfast.pipelines.base import Declaration
 from holdfast.pipelines.context import RunContext, running
+from holdfast.pipelines.policy import worth_retrying
 from holdfast.pipelines.registry import Registry
 from holdfast.ports import Ports, RecordSink, RunSpec
 from holdfast.recording import Collector, RecordingHandler
@@ -201,7 +202,26 @@ class Engine:
         except BaseException as error:  # user code may raise anything; it is recorded
             if not isinstance(error, HoldfastError):
                 log.debug("execution.failed", execution_id=x.spec.execution_id, exc_info=error)
-            return Outcome(ExecutionStatus.FAILED, error=_error_of(error))
+            return Outcome(ExecutionStatus.FAILED, error=self._told(x, error))
+
+    def _told(self, x: _Running, error: BaseException) -> dict[str, Any]:
+        """An error as the record keeps it, with its class: that decides whether it runs again."""
+        described = describe_error(error)
+        described.setdefault("code", "step_failed")
+        if x.spec.name not in self._registry or self._threads.active(x.spec.execution_id) > 0:
+            return described  # code that could not be stopped still runs: never two of it at once
+        try:
+            failure = worth_retrying(error, self._registry.get(x.spec.name).retry_on)
+        except Exception as fault:  # an error may raise when it is looked at: its class is unknown
+            log.debug(
+                "execution.error_unreadable", execution_id=x.spec.execution_id, exc_info=fault
+            )
+            return described
+        if failure is not None:
+            described["error_class"] = failure.error_class
+            if failure.retry_after_s is not None:
+                described["retry_after_s"] = failure.retry_after_s
+        return described
 
     def _checkpointed(self, x: _Running, declaration: Declaration) -> CheckpointedRun:
         x.run = CheckpointedRun(declaration, x.spec, self._ports.checkpoints)
@@ -269,12 +289,6 @@ def _interrupted(interrupts: Any) -> Outcome:
             "hint": "register it with Graph(…, checkpoints=True)",
         },
     )
-
-
-def _error_of(error: BaseException) -> dict[str, Any]:
-    described = describe_error(error)
-    described.setdefault("code", "step_failed")
-    return described
 
 
 def _event_forms(event: Any, data: bytes) -> tuple[bytes, ...]:

@@ -81,6 +81,7 @@ class Dispatcher:
         self._limits = {
             one.name: one.max_running for one in kit.registry if one.max_running is not None
         }
+        self._once = frozenset(one.name for one in kit.registry if not one.redeliver)
         self._stop_listening: Callable[[], None] = kit.bus.listen(QUEUED, self._rung)
         self._task: asyncio.Task[None] | None = None
         kit.metrics.describe("holdfast_claims_total", "counter", "Events claimed.")
@@ -190,6 +191,7 @@ class Dispatcher:
                     lease_owner=self._kit.boot_id,
                     lease_us=int(LEASE_S * MICROS),
                     versions=self._versions,
+                    once=self._once,
                     room=self._room(),
                 )
             )

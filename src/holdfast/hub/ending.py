@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import asdict, replace
 
 from holdfast.bus import Notice
-from holdfast.bus.base import ENDED, HALTED, QUEUED
+from holdfast.bus.base import DELAYED, ENDED, HALTED, QUEUED
 from holdfast.domain.executions import Record
+from holdfast.domain.redelivery import Redelivery
 from holdfast.domain.status import EVENT_ENDS, EventStatus, ExecutionStatus
 from holdfast.errors import HoldfastError, StoreError, StoreRefused
 from holdfast.journal import Running
@@ -38,6 +40,9 @@ class Endings:
         kit.metrics.describe(
             "holdfast_records_refused_total", "counter", "Records set aside as files."
         )
+        kit.metrics.describe(
+            "holdfast_redeliveries_total", "counter", "Events that are to run again."
+        )
         kit.metrics.describe("holdfast_superseded_total", "counter", "Records that came too late.")
 
     def store(self, running: Running, *, counts_as_crash: bool = True) -> None:
@@ -49,8 +54,7 @@ class Endings:
     async def store_now(self, running: Running, *, counts_as_crash: bool = True) -> None:
         """Store a finished execution; returns when it is committed."""
         record = running.record(counts_as_crash=counts_as_crash)
-        if self._keeps_checkpoints(record.execution.name):
-            record = replace(record, keeps_checkpoints=True)
+        record = self._with_options(record)
         try:
             finished = await self._write(record)
         except HoldfastError as error:
@@ -72,13 +76,24 @@ class Endings:
                 Notice(ENDED, event_id=running.event_id, execution_id=running.id, status=status)
             )
         elif status is EventStatus.QUEUED:
-            self._kit.bus.publish(Notice(QUEUED, event_id=running.event_id))
+            topic = DELAYED if finished.pause_us else QUEUED
+            metrics.add("holdfast_redeliveries_total", pipeline=name)
+            self._kit.bus.publish(Notice(topic, event_id=running.event_id))
         else:
             self._kit.bus.publish(Notice(HALTED, event_id=running.event_id, status=status))
 
-    def _keeps_checkpoints(self, name: str) -> bool:
-        registry = self._kit.registry
-        return name in registry and registry.get(name).keep_checkpoints
+    def _with_options(self, record: Record) -> Record:
+        """A record with what its pipeline says of what follows."""
+        name = record.execution.name
+        if name not in self._kit.registry:
+            return record  # it is not loaded any more: nothing is tried again on its behalf
+        declared = self._kit.registry.get(name)
+        says = Redelivery(
+            retries=declared.retries,
+            backoff=declared.backoff,
+            chance=random.random(),  # noqa: S311 - spreads load, guards nothing
+        )
+        return replace(record, redelivery=says, keeps_checkpoints=declared.keep_checkpoints)
 
     async def _write(self, record: Record) -> Finished:
         """Write a record, again and again while the database is away.

@@ -1,11 +1,11 @@
-"""Timers: halted executions go on when their time has come, or fail when it is over."""
+"""Timers: what waits for a time goes on when it has come: halted executions, delayed events."""
 
 from __future__ import annotations
 
 import asyncio
 
 from holdfast.bus import Notice
-from holdfast.bus.base import HALTED, QUEUED
+from holdfast.bus.base import DELAYED, HALTED, QUEUED
 from holdfast.domain.ids import MICROS
 from holdfast.errors import StoreError
 from holdfast.operations.kit import Kit
@@ -29,7 +29,9 @@ class Timers:
         self._versions = {name: one.version for name, one in kit.registry.versions().items()}
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._stop_listening = kit.bus.listen(HALTED, lambda _: self._bell.set())
+        self._stop_listening = [
+            kit.bus.listen(topic, lambda _: self._bell.set()) for topic in (HALTED, DELAYED)
+        ]
 
     def start(self) -> None:
         """Begin to wake."""
@@ -41,7 +43,8 @@ class Timers:
 
     async def close(self) -> None:
         """Wake nobody any more; another hub or the next boot does."""
-        self._stop_listening()
+        for stop in self._stop_listening:
+            stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -64,6 +67,8 @@ class Timers:
         woken = await self._kit.store.write(Wake(versions=self._versions))
         for event_id in woken.events:
             self._kit.bus.publish(Notice(QUEUED, event_id=event_id))
+        if woken.ready:
+            self._kit.bus.publish(Notice(QUEUED))
         if woken.next_in_us is None:
             return SWEEP_S
         return min(SWEEP_S, woken.next_in_us / MICROS)

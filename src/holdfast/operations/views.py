@@ -58,6 +58,8 @@ def event_view(event: Event, *, with_data: bool = True) -> View:
         "status": event.status.value,
         "deliveries": event.deliveries,
         "crashes": event.crashes,
+        "errors": event.errors,
+        "available_at": iso(event.available_at),
         "cancel_requested": event.cancel_requested_at is not None,
         "execution_id": event.execution_id,
         "received_at": iso(event.received_at),

@@ -11,7 +11,10 @@ from typing import Any, ClassVar, TypedDict, Unpack
 
 from langgraph.graph.state import CompiledStateGraph
 
+from holdfast.domain.redelivery import BETWEEN_DELIVERIES, Backoff
 from holdfast.errors import DeclarationError
+
+from .policy import exception_classes
 
 MAX_NAME_CHARS = 200
 
@@ -29,6 +32,9 @@ class DeclarationOptions(TypedDict, total=False):
     deadline: float | None
     priority: int
     retries: int
+    backoff: Backoff
+    retry_on: type[Exception] | Sequence[type[Exception]]
+    redeliver: bool
     max_running: int | None
     retention: timedelta | None
     durable: bool
@@ -46,8 +52,12 @@ class Declaration(ABC):
         description: one sentence for people.
         deadline: seconds an execution may take; None for the hub's default.
         priority: of its events when their sender names none, -1000 to 1000; higher runs first.
-        retries: how often an event should be delivered again after a temporary error. Kept with
-            the declaration and shown; no hub acts on it yet.
+        retries: how often an event is delivered again after a temporary error before it is set
+            aside as a dead letter.
+        backoff: pauses before these deliveries; a provider's `Retry-After` comes on top.
+        retry_on: exception classes of your own that count as temporary.
+        redeliver: False for work that must not begin twice: whatever fails, the process that
+            dies included, ends the event `failed`.
         max_running: executions that one hub runs at once; None for as many as there are slots.
         retention: how long records are kept when old ones are pruned; None for ever.
         durable: every step is checkpointed before the next one starts; after a crash the work goes
@@ -73,6 +83,9 @@ class Declaration(ABC):
         self.deadline = options.get("deadline")
         self.priority = options.get("priority", 0)
         self.retries = options.get("retries", 0)
+        self.backoff = options.get("backoff", BETWEEN_DELIVERIES)
+        self.retry_on = exception_classes(options.get("retry_on", ()), f"pipeline {name}")
+        self.redeliver = options.get("redeliver", True)
         self.max_running = options.get("max_running")
         self.retention = options.get("retention")
         self.durable = options.get("durable", False)
@@ -95,6 +108,10 @@ class Declaration(ABC):
             )
         if self.retries < 0:
             raise DeclarationError(f"{where}: retries={self.retries} is negative")
+        if self.retries and not self.redeliver:
+            raise DeclarationError(
+                f"{where}: retries={self.retries} and redeliver=False contradict each other"
+            )
         if self.max_running is not None and self.max_running < 1:
             raise DeclarationError(f"{where}: max_running={self.max_running} lets nothing run")
         if self.retention is not None and self.retention <= timedelta(0):

@@ -31,6 +31,18 @@ _DUE = Statement(
     .order_by(waits.c.wake_at)
     .limit(bindparam("limit"))
 )
+_DELAYED = (
+    events.c.status == word(EventStatus.QUEUED),
+    events.c.available_at > events.c.received_at,
+)
+_NEXT_DELAYED = Statement(
+    select(func.min(events.c.available_at)).where(
+        *_DELAYED, events.c.available_at > bindparam("now")
+    )
+)
+_NOW_READY = Statement(
+    select(events.c.id).where(*_DELAYED, events.c.available_at <= bindparam("now")).limit(1)
+)
 _NEXT = Statement(
     select(func.min(waits.c.wake_at)).where(
         waits.c.answer.is_(None), waits.c.wake_at.is_not(None), waits.c.wake_at > bindparam("now")
@@ -243,10 +255,12 @@ class Woken:
     Attributes:
         events: ids of those that are queued now.
         next_in_us: until the next time is due; None when nothing waits for one.
+        ready: whether delayed events may run now.
     """
 
     events: tuple[str, ...]
     next_in_us: int | None
+    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,5 +305,10 @@ def _wake(tx: Writes, command: Wake) -> Woken:
             answers.append(((event_id, wait_id), given))
     answer(tx, answers)
     save(tx, woken.values())
-    ((following,),) = tx.rows(_NEXT, {"now": now})
-    return Woken(events=tuple(woken), next_in_us=None if following is None else following - now)
+    times = [*tx.rows(_NEXT, {"now": now}), *tx.rows(_NEXT_DELAYED, {"now": now})]
+    following = min((at for (at,) in times if at is not None), default=None)
+    return Woken(
+        events=tuple(woken),
+        next_in_us=None if following is None else following - now,
+        ready=bool(tx.rows(_NOW_READY, {"now": now})),
+    )

@@ -40,6 +40,8 @@ class HeldEvent:
     pause_requested_at: int | None
     pinned: str | None
     halt: dict[str, Any] | None
+    errors: int
+    redeliver: bool
 
     def leased_to(self, lease_owner: str, fence: int) -> bool:
         """Whether this lease is the one it runs under now."""
@@ -49,8 +51,13 @@ class HeldEvent:
             and self.fence == fence
         )
 
-    def move(self, new: EventStatus, at: int) -> None:
+    def move(self, new: EventStatus, at: int, *, pause: int = 0) -> None:
         """Make it `new`; whatever is no longer running loses its lease.
+
+        Args:
+            new: the status.
+            at: now.
+            pause: microseconds that a queued one is not claimed.
 
         Raises:
             IllegalMove: the status does not allow it.
@@ -60,7 +67,7 @@ class HeldEvent:
             return
         self.lease_owner = self.lease_until = None
         if new is EventStatus.QUEUED:
-            self.available_at = at
+            self.available_at = at + pause
         elif new in EVENT_ENDS:
             self.finished_at = at
 

@@ -206,6 +206,8 @@ def _row(event: NewEvent, now: int) -> tuple[object, ...]:
         None,  # pause_requested_at
         None,  # pinned
         None,  # halt
+        0,  # errors
+        True,  # redeliver
     )
 
 

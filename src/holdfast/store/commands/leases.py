@@ -13,6 +13,7 @@ from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Execution, Totals
 from holdfast.domain.halts import Halt
 from holdfast.domain.ids import new_id
+from holdfast.domain.redelivery import not_redelivered
 from holdfast.domain.status import EventStatus, ExecutionStatus, event_after
 from holdfast.store.base import Command, Lane, Row, Writes
 from holdfast.store.frames import to_json
@@ -61,6 +62,7 @@ class Claim(Command[list[Claimed]]):
 
     Attributes:
         versions: per pipeline name (graph version, code version); only these are taken.
+        once: names of the pipelines whose events must not begin twice.
         room: how many more of a pipeline may be taken; one that is not named has no limit.
         limit: at most so many.
         lease_owner: boot id of the hub.
@@ -74,6 +76,7 @@ class Claim(Command[list[Claimed]]):
     lease_owner: str
     lease_us: int
     room: Mapping[str, int] = field(default_factory=dict[str, int])
+    once: frozenset[str] = frozenset()
 
     @classmethod
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[Claimed]]:
@@ -103,6 +106,7 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
         goes_on = halt is not None and halt.same
         event.move(EventStatus.RUNNING, now)
         event.deliveries += not goes_on
+        event.redeliver = target not in command.once
         event.fence += 1
         event.lease_owner = command.lease_owner
         event.lease_until = now + command.lease_us
@@ -304,7 +308,8 @@ class GivenBack:
     """An event taken from a worker that is gone.
 
     Attributes:
-        status: what it is now: `queued`, `dead` or `cancelled`.
+        status: what it is now: `queued`, `dead`, `cancelled`, or `failed` if it must not begin
+            twice.
         execution_id: the execution that was running, now `crashed`.
     """
 
@@ -385,10 +390,13 @@ def _give_back(
                 ExecutionStatus.CRASHED,
                 crashes=event.crashes,
                 cancel_requested=event.cancel_requested_at is not None,
+                redeliver=event.redeliver,
             ),
             now,
         )
-        if event.status is EventStatus.CANCELLED:
+        if event.status is EventStatus.FAILED:
+            event.last_error = not_redelivered(error)
+        if event.status in (EventStatus.CANCELLED, EventStatus.FAILED):
             halts.end(event)
         elif event.halt is not None:
             event.halt = Halt.of(event.halt).broken().to_json()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, Text, text
 
 from holdfast.domain.status import EventStatus
 
@@ -39,9 +39,12 @@ events = Table(
     Column("pause_requested_at", BigInteger),
     Column("pinned", Text),  # graph version of its checkpoints; no other may go on from them
     Column("halt", Text),  # JSON: where the halted execution goes on
+    Column("errors", Integer, nullable=False, server_default=text("0")),
+    Column("redeliver", Boolean, nullable=False, server_default=text("true")),  # once it began
     one_of("status", EventStatus),
 )
 
+DELAYED = text("status = 'queued' AND available_at > received_at")
 READY = text("status = 'queued'")
 LEASED = text("status = 'running'")
 KEYED = events.c.idempotency_key.is_not(None)
@@ -54,6 +57,7 @@ Index(
     sqlite_where=READY,
     postgresql_where=READY,
 )
+Index("ix_events_delayed", events.c.available_at, sqlite_where=DELAYED, postgresql_where=DELAYED)
 Index("ix_events_leased", events.c.lease_until, sqlite_where=LEASED, postgresql_where=LEASED)
 Index(
     "uq_events_idempotency",
