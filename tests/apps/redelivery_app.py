@@ -41,6 +41,16 @@ async def work(state: State) -> str:
     raise ConnectionError("the server is away")
 
 
+async def by_folder(state: State) -> str:
+    """Works once there is a file `open`."""
+    folder = Path(state.event.folder)
+    with (folder / "tried").open("a") as file:
+        file.write(f"{state.event.text}\n")
+    if not (folder / "open").exists():
+        raise ConnectionError("the server is away")
+    return f"done with {state.event.text}"
+
+
 again = Pipeline("again.some", version="1", event=Work, retries=2, backoff=QUICK, retry_on=Busy)
 again.start(again.node("work", work))
 
@@ -63,6 +73,10 @@ async def first(state: State) -> str:
 lasting.start(first)
 lasting.chain(first, lasting.node("work", work))
 
+mended = Pipeline("again.mended", version="1", event=Work, durable=True)
+mended.start(mended.node("first", first.fn))
+mended.edge("first", mended.node("work", by_folder))
+
 once = Pipeline("again.once", version="1", event=Work, redeliver=False)
 
 
@@ -82,3 +96,8 @@ async def pay(state: State) -> str:
 
 
 once.start(pay)
+
+waited = Pipeline("again.waited", version="1", event=Work)
+nap = waited.wait("nap", seconds=0.01)
+waited.start(nap)
+waited.chain(nap, waited.node("work", by_folder))

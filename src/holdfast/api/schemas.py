@@ -97,6 +97,22 @@ class Done(Answer):
     refused: list[Refused]
 
 
+class Moved(Answer):
+    """What became of an event."""
+
+    id: str
+    status: EventStatus
+    links: EventLinks
+
+
+class Discarded(Answer):
+    """Who discarded a dead letter, and why."""
+
+    at: Time
+    by: str = Field(description="Id of the API key, or the local user.")
+    reason: str
+
+
 class Event(Answer):
     """An event as lists show it."""
 
@@ -119,6 +135,7 @@ class Event(Answer):
     received_at: Time
     finished_at: Time | None
     last_error: dict[str, Any] | None
+    discarded: Discarded | None = Field(description="Of a dead letter nobody runs again.")
     links: EventLinks
 
 
@@ -192,6 +209,27 @@ class EventDetail(Event):
     data: Any
     executions: list[Execution] = Field(description="Oldest first.")
     result: Result | None = Field(description="Of the newest execution, once the event has ended.")
+
+
+class Happened(Answer):
+    """One entry of a dead letter's history: a delivery, or what somebody did."""
+
+    what: str = Field(description="`delivered`, `edited`, `replayed` or `discarded`.")
+    at: Time
+    delivery: int | None = Field(None, description="Counted anew by a replay.")
+    execution_id: str | None = None
+    status: ExecutionStatus | None = None
+    error: dict[str, Any] | None = None
+    by: str | None = None
+    reason: str | None = None
+    before: dict[str, Any] | None = Field(None, description="What it counted until then.")
+    data: Any = Field(None, description="The event's data before an edit.")
+
+
+class DeadLetter(EventDetail):
+    """A dead letter with its whole history."""
+
+    history: list[Happened] = Field(description="In the order it happened.")
 
 
 class SubmittedEvent(EventDetail):

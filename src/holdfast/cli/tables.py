@@ -145,3 +145,21 @@ def event_sheet(view: View) -> list[Text]:
     if view.get("result"):
         lines += passage("output", view["result"]["output"])
     return lines
+
+
+def history_lines(history: Sequence[View]) -> list[Text]:
+    """What happened to a dead letter, a line each."""
+    lines = [Text("history", "dim")]
+    for one in history:
+        told = Text.assemble((f"  {moment(one['at'])}  ", "dim"), one["what"])
+        if one["what"] == "delivered":
+            told.append(f" {one['delivery']}: ")
+            told.append(one["status"], style_of(one["status"]))
+            error: View = one["error"] or {}
+            told.append(f"  {one_line(error.get('message', ''), 120)}", "red")
+        else:
+            told.append(f" by {one_line(one['by'])}")
+            if one["reason"]:
+                told.append(f": {one_line(one['reason'], 120)}")
+        lines.append(told)
+    return lines

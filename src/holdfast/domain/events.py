@@ -74,6 +74,7 @@ class Event:
     pinned: str | None = None  # graph version of its checkpoints; no other may go on from them
     halt: dict[str, Any] | None = None  # where its halted execution goes on, see `domain.halts`
     errors: int = 0  # how often it ended with a temporary error
+    discarded: dict[str, Any] | None = None  # {"at", "by", "reason"} of a dead letter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

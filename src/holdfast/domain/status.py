@@ -56,7 +56,7 @@ EVENT_MOVES: Mapping[EventStatus, frozenset[EventStatus]] = {
     ),
     E.WAITING: frozenset({E.QUEUED, E.CANCELLED}),
     E.PAUSED: frozenset({E.QUEUED, E.CANCELLED}),
-    E.DEAD: frozenset({E.QUEUED}),
+    E.DEAD: frozenset({E.QUEUED, E.CANCELLED}),  # replayed; discarded, with a reason
     E.SUCCEEDED: frozenset(),
     E.FAILED: frozenset(),
     E.CANCELLED: frozenset(),

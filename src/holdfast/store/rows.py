@@ -81,9 +81,16 @@ def _totals(**values: Any) -> Totals:
     return Totals(**values)
 
 
-EVENT = Shape(Event, _names(Event), json=("data", "last_error", "halt"), status=EventStatus)
+EVENT = Shape(
+    Event, _names(Event), json=("data", "last_error", "halt", "discarded"), status=EventStatus
+)
 
-LISTED_EVENT = Shape(Event, _names(Event, "data"), json=("last_error", "halt"), status=EventStatus)
+LISTED_EVENT = Shape(
+    Event,
+    _names(Event, "data"),
+    json=("last_error", "halt", "discarded"),
+    status=EventStatus,
+)
 """An event without its data."""
 
 TOTALS = Shape(_totals, _names(Totals))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .checkpoints import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
+from .dead_letters import Intervene, Intervened
 from .going_on import Answer, AskPause, Migrate, Resumed, Unpause, Wake, Woken
 from .intake import Cancel, Cancelled, Submit, Submitted
 from .keys import CreateKey, RevokeKey, TouchKeys
@@ -26,6 +27,8 @@ __all__ = [
     "Finish",
     "Finished",
     "GivenBack",
+    "Intervene",
+    "Intervened",
     "Migrate",
     "PausePipeline",
     "Prune",

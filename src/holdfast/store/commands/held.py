@@ -41,7 +41,7 @@ class HeldEvent:
     pinned: str | None
     halt: dict[str, Any] | None
     errors: int
-    redeliver: bool
+    redeliver: int  # 0 when it must not begin again
 
     def leased_to(self, lease_owner: str, fence: int) -> bool:
         """Whether this lease is the one it runs under now."""

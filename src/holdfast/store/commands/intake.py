@@ -207,7 +207,8 @@ def _row(event: NewEvent, now: int) -> tuple[object, ...]:
         None,  # pinned
         None,  # halt
         0,  # errors
-        True,  # redeliver
+        1,  # redeliver
+        None,  # discarded
     )
 
 
@@ -272,6 +273,9 @@ class Cancel(Command[Cancelled]):
             if event is None or event.owner_id != command.owner_id:
                 results.append(NotFound(f"there is no event {command.event_id}"))
                 continue
+            if event.status is EventStatus.DEAD:
+                results.append(_not_cancelled(event))
+                continue
             if event.status is EventStatus.RUNNING:
                 event.cancel_requested_at = event.cancel_requested_at or now
             else:
@@ -289,3 +293,10 @@ class Cancel(Command[Cancelled]):
             cancel_halted(tx, halted)
         save(tx, moved.values())
         return results
+
+
+def _not_cancelled(event: HeldEvent) -> IllegalMove:
+    return IllegalMove(
+        f"event {event.id} is dead and cannot become cancelled just so",
+        hint=f"a dead letter is discarded with a reason: holdfast dead-letters discard {event.id}",
+    )

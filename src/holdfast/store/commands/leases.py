@@ -106,7 +106,7 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
         goes_on = halt is not None and halt.same
         event.move(EventStatus.RUNNING, now)
         event.deliveries += not goes_on
-        event.redeliver = target not in command.once
+        event.redeliver = int(target not in command.once)
         event.fence += 1
         event.lease_owner = command.lease_owner
         event.lease_until = now + command.lease_us
@@ -390,7 +390,7 @@ def _give_back(
                 ExecutionStatus.CRASHED,
                 crashes=event.crashes,
                 cancel_requested=event.cancel_requested_at is not None,
-                redeliver=event.redeliver,
+                redeliver=bool(event.redeliver),
             ),
             now,
         )

@@ -105,7 +105,7 @@ def _row(record: Record, event: NewEvent, now: int) -> tuple[object, ...]:
         "occurred_at": event.occurred_at,
         "received_at": now,
         "errors": 0,
-        "redeliver": True,
+        "redeliver": 1,
     }
     return tuple(values.get(column.name) for column in events.columns)
 

@@ -148,7 +148,7 @@ class _Batch:
         crashes = event.crashes + (crash and record.counts_as_crash)
         errors = event.errors + failed
         says = record.redelivery
-        again = record.event is None and (event.redeliver or not record.began)
+        again = record.event is None and bool(event.redeliver or not record.began)
         after = event_after(
             run.status,
             crashes=crashes,

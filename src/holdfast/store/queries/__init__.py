@@ -7,6 +7,7 @@ itself, not a caller, and say so.
 from __future__ import annotations
 
 from .checkpoints import Checkpoints
+from .dead_letters import InterventionsOf, ListDeadLetters
 from .events import CountEvents, CountQueued, EventById, ListEvents
 from .executions import (
     EventWhole,
@@ -32,8 +33,10 @@ __all__ = [
     "ExecutionById",
     "ExecutionsOf",
     "GivenWait",
+    "InterventionsOf",
     "Lease",
     "LeasesOf",
+    "ListDeadLetters",
     "ListEvents",
     "ListExecutions",
     "PausedPipelines",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .base import metadata
 from .checkpoints import checkpoint_blobs, checkpoint_writes, checkpoints, pauses, waits
+from .dead_letters import interventions
 from .events import events
 from .executions import attempts, executions, steps
 from .keys import api_keys, users
@@ -24,6 +25,7 @@ __all__ = [
     "checkpoints",
     "events",
     "executions",
+    "interventions",
     "metadata",
     "pauses",
     "payloads",

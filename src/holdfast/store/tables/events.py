@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, text
 
 from holdfast.domain.status import EventStatus
 
@@ -40,7 +40,8 @@ events = Table(
     Column("pinned", Text),  # graph version of its checkpoints; no other may go on from them
     Column("halt", Text),  # JSON: where the halted execution goes on
     Column("errors", Integer, nullable=False, server_default=text("0")),
-    Column("redeliver", Boolean, nullable=False, server_default=text("true")),  # once it began
+    Column("redeliver", Integer, nullable=False, server_default=text("1")),  # 0: never again
+    Column("discarded", Text),  # JSON: of a dead letter, when, by whom and why
     one_of("status", EventStatus),
 )
 

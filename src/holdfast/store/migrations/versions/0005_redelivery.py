@@ -1,4 +1,4 @@
-"""Redelivery."""
+"""Redelivery, dead letters."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def upgrade() -> None:
     )
     op.add_column(
         "events",
-        sa.Column("redeliver", sa.Boolean(), nullable=False, server_default=sa.text("true")),
+        sa.Column("redeliver", sa.Integer(), nullable=False, server_default=sa.text("1")),
     )
+    op.add_column("events", sa.Column("discarded", sa.Text(), nullable=True))
     op.create_index(
         "ix_events_delayed",
         "events",
@@ -29,11 +30,30 @@ def upgrade() -> None:
         sqlite_where=DELAYED,
         postgresql_where=DELAYED,
     )
+    op.create_table(
+        "interventions",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("owner_id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.String(length=36), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("data", sa.Text(), nullable=True),
+        sa.Column("before", sa.Text(), nullable=False),
+        sa.CheckConstraint(
+            "action IN ('edited', 'replayed', 'discarded')", name=op.f("ck_interventions_action")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_interventions")),
+    )
+    op.create_index("ix_interventions_event_id", "interventions", ["event_id"])
 
 
 def downgrade() -> None:
     """Go down."""
+    op.drop_table("interventions")
     op.drop_index("ix_events_delayed", "events")
     with op.batch_alter_table("events") as events:
+        events.drop_column("discarded")
         events.drop_column("redeliver")
         events.drop_column("errors")
