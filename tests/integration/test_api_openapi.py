@@ -156,6 +156,8 @@ async def test_what_is_there_conforms(schema: Any, url: str, tmp_path: Path) -> 
             in_path = {"event_id": event["id"], "execution_id": event["execution_id"]}
             for method, path in OPERATIONS:
                 of_one = "{event_id}" in path or "{execution_id}" in path
+                if "/dead-letters/" in path:  # none of them is one; see test_dead_letters
+                    continue
                 if of_one and not path.endswith("/migrate"):  # which needs a body
                     yield schema[path][method].Case(path_parameters=in_path)
             pipeline = {"name": event["target"]}

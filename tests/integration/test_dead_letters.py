@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.api import schemas
 from holdfast.api.in_process import InProcessTransport
 from holdfast.app import make_api
 from holdfast.client import Client
@@ -70,6 +71,7 @@ async def test_a_dead_letter_is_shown_whole_mended_and_run_again(
         await client.edit_dead_letter(event_id, {"good_at": "soon"})
     assert refused.value.fields[0]["field"] == "data.good_at"
     edited = await client.edit_dead_letter(event_id, {"text": "mended", "good_at": 2})
+    schemas.Moved.model_validate(edited)
     assert edited["status"] == "dead"
     assert (await client.replay_dead_letter(event_id))["status"] == "queued"
     ended = await client.wait(event_id, 20)
@@ -77,6 +79,7 @@ async def test_a_dead_letter_is_shown_whole_mended_and_run_again(
     assert (ended["errors"], ended["deliveries"]) == (1, 2)
 
     letter = await client.dead_letter(event_id)
+    schemas.DeadLetter.model_validate(letter)
     assert [one["what"] for one in letter["history"]] == [
         *["delivered"] * 3,
         "edited",
@@ -104,6 +107,7 @@ async def test_a_discarded_one_is_shown_as_that(client: Client, tmp_path: Path) 
     assert event["discarded"]["at"] == event["finished_at"]
     assert [one async for one in client.dead_letters()] == []
     (listed,) = [one async for one in client.dead_letters(state="discarded")]
+    schemas.Event.model_validate(listed)
     assert listed["discarded"] == event["discarded"]
     assert (await client.dead_letter(event_id))["history"][-1]["what"] == "discarded"
 
