@@ -101,3 +101,20 @@ waited = Pipeline("again.waited", version="1", event=Work)
 nap = waited.wait("nap", seconds=0.01)
 waited.start(nap)
 waited.chain(nap, waited.node("work", by_folder))
+
+turns = Pipeline("again.turns", version="1", event=Work, retries=3, backoff=QUICK)
+
+
+@turns.node
+async def speak(state: State) -> str:
+    folder = Path(state.event.folder)
+    while (folder / f"hold-{state.event.text}").exists():
+        await asyncio.sleep(0.005)
+    with (folder / "said").open("a") as file:
+        file.write(f"{state.event.text}\n")
+    if current_run().delivery < state.event.good_at:
+        raise ConnectionError("say again?")
+    return state.event.text
+
+
+turns.start(speak)

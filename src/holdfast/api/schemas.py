@@ -124,6 +124,7 @@ class Event(Answer):
     target: str
     target_kind: str
     priority: int
+    session_id: str | None = Field(description="The conversation it is a turn of.")
     idempotency_key: str | None
     status: EventStatus
     deliveries: int
@@ -175,6 +176,7 @@ class Execution(Answer):
     code_version: str
     delivery: int
     parent_id: str | None
+    session_id: str | None
     trace_id: str | None
     status: ExecutionStatus
     error: dict[str, Any] | None

@@ -129,6 +129,7 @@ def event_sheet(view: View) -> list[Text]:
         ("type", Text(one_line(view["type"]))),
         ("source", Text(one_line(view["source"]))),
         ("subject", Text(one_line(view["subject"] or ""))),
+        ("session", Text(one_line(view.get("session_id") or ""))),
         ("key", Text(one_line(view["idempotency_key"] or ""))),
         ("received", Text(moment(view["received_at"]))),
         ("finished", Text(moment(view["finished_at"]))),

@@ -107,6 +107,9 @@ class Client(DeadLetters):
         time: datetime | str | None = None,
         priority: int | None = None,
         target: str | None = None,
+        session_id: str | None = None,
+        deliver_at: datetime | str | None = None,
+        delay: float | None = None,
     ) -> View:
         """Send an event; when this returns, it is kept.
 
@@ -120,6 +123,9 @@ class Client(DeadLetters):
             time: when it happened, with a time zone.
             priority: higher runs first; without it the pipeline's own.
             target: the pipeline, when it is not `type`.
+            session_id: the conversation it is a turn of; turns run one after the other.
+            deliver_at: not run before; with a time zone.
+            delay: seconds; not run earlier than that from now.
 
         Returns:
             `id`, `status`, `created`, `links`; the whole event with its `result` once it has
@@ -127,7 +133,8 @@ class Client(DeadLetters):
         """
         body: View = {"type": type, "data": data}
         optional: View = {"source": source, "subject": subject, "time": time, "target": target}
-        optional["priority"] = priority
+        optional |= {"priority": priority, "session_id": session_id}
+        optional |= {"deliver_at": deliver_at, "delay": delay}
         body |= {name: value for name, value in optional.items() if value is not None}
         headers = {"content-type": "application/json"}
         if idempotency_key is not None:

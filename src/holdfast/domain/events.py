@@ -14,6 +14,9 @@ LOCAL_OWNER = "local"
 MAX_EVENT_BYTES = 1024 * 1024
 """Largest request body an event may come in."""
 
+MAX_DELAY_S = 366 * 86_400
+"""How far ahead an event may be sent."""
+
 MAX_DEPTH = 100
 """Deepest nesting of an event's data: JSON writers give up at 254."""
 
@@ -39,6 +42,9 @@ class NewEvent:
     priority: int  # higher runs first
     traceparent: str | None  # W3C trace context
     occurred_at: int | None  # CloudEvents `time`, microseconds
+    session_id: str | None = None  # of its owner; runs after what came before it in there
+    deliver_at: int | None = None  # not run before
+    delay_us: int = 0  # … nor before this long after it was stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +80,7 @@ class Event:
     pinned: str | None = None  # graph version of its checkpoints; no other may go on from them
     halt: dict[str, Any] | None = None  # where its halted execution goes on, see `domain.halts`
     errors: int = 0  # how often it ended with a temporary error
+    session_id: str | None = None  # the conversation it is a turn of
     discarded: dict[str, Any] | None = None  # {"at", "by", "reason"} of a dead letter
 
 
@@ -94,4 +101,5 @@ class Claimed:
     started_at: int
     goes_on: bool = False  # there are checkpoints to go on from
     halt: Halt | None = None  # where the same execution goes on
+    session_id: str | None = None
     answers: dict[str, Any] = field(default_factory=dict[str, Any])  # by id of the wait

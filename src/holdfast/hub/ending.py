@@ -75,6 +75,8 @@ class Endings:
             self._kit.bus.publish(
                 Notice(ENDED, event_id=running.event_id, execution_id=running.id, status=status)
             )
+            if record.execution.session_id is not None:  # the next turn of its session
+                self._kit.bus.publish(Notice(QUEUED))
         elif status is EventStatus.QUEUED:
             topic = DELAYED if finished.pause_us else QUEUED
             metrics.add("holdfast_redeliveries_total", pipeline=name)

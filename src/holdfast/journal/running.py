@@ -157,7 +157,7 @@ class Running:
             code_version=halt.code_version if halt else self.start.code_version,
             delivery=claimed.delivery,
             parent_id=None,
-            session_id=None,
+            session_id=claimed.session_id,
             trace_id=_trace_id(claimed.traceparent),
             status=ExecutionStatus(end.status) if end else ExecutionStatus.RUNNING,
             input=0 if self._entries else None,

@@ -10,9 +10,9 @@ from typing import Any, cast
 import orjson
 
 from holdfast.bus import Notice
-from holdfast.bus.base import ENDED, QUEUED
-from holdfast.domain.events import ANSWERS, MAX_DEPTH, NewEvent
-from holdfast.domain.ids import new_id
+from holdfast.bus.base import DELAYED, ENDED, QUEUED
+from holdfast.domain.events import ANSWERS, MAX_DELAY_S, MAX_DEPTH, NewEvent
+from holdfast.domain.ids import MICROS, new_id, now_us
 from holdfast.errors import InvalidInput, UnknownPipeline
 from holdfast.pipelines.base import Declaration
 from holdfast.store.commands import Submit, Submitted
@@ -34,6 +34,9 @@ async def submit(
     priority: int | None = None,
     idempotency_key: str | None = None,
     traceparent: str | None = None,
+    session_id: str | None = None,
+    deliver_at: datetime | None = None,
+    delay_s: float = 0,
     event_id: str | None = None,
 ) -> Submitted:
     """Store an event so that it will run; when this returns, it is committed.
@@ -51,6 +54,9 @@ async def submit(
         priority: higher runs first; None for the pipeline's own.
         idempotency_key: the same key and body give the same event again.
         traceparent: W3C trace context of the request.
+        session_id: the conversation it is a turn of: turns run one after the other.
+        deliver_at: not run before; with a time zone.
+        delay_s: not run earlier than this many seconds from now.
         event_id: a `new_id` made before, by whoever listens for the event's end first.
 
     Raises:
@@ -74,7 +80,9 @@ async def submit(
     if declaration is not None:
         declaration.validate(data)
         kind, usual = declaration.kind, declaration.priority
-    occurred_at = microseconds(time)
+    occurred_at, at = microseconds(time), microseconds(deliver_at)
+    _check_delay(delay_s, at)
+    later = [session_id, at, delay_s] if session_id is not None or at or delay_s else []
     event = NewEvent(
         id=event_id or new_id(),
         owner_id=owner_id,
@@ -85,12 +93,17 @@ async def submit(
         target_kind=kind,
         data=body,
         idempotency_key=idempotency_key,
-        body_hash=_body_hash([type, name, source, subject, occurred_at, priority or 0, data])
+        body_hash=_body_hash(
+            [type, name, source, subject, occurred_at, priority or 0, data, *later]
+        )
         if idempotency_key is not None
         else "",
         priority=usual if priority is None else priority,
         traceparent=traceparent,
         occurred_at=occurred_at,
+        session_id=session_id,
+        deliver_at=at,
+        delay_us=int(delay_s * MICROS),
     )
     submitted = await kit.store.write(Submit(event))
     for waiting in submitted.answered:
@@ -99,8 +112,21 @@ async def submit(
         kit.bus.publish(Notice(ENDED, event_id=submitted.id, status=submitted.status))
     elif submitted.created:
         kit.metrics.add("holdfast_events_submitted_total", pipeline=name)
+        if at or delay_s:
+            kit.bus.publish(Notice(DELAYED, event_id=submitted.id))
         kit.bus.publish(Notice(QUEUED, event_id=submitted.id))
     return submitted
+
+
+def _check_delay(delay_s: float, deliver_at: int | None) -> None:
+    ahead = max(delay_s, 0 if deliver_at is None else (deliver_at - now_us()) / MICROS)
+    if not 0 <= delay_s <= MAX_DELAY_S or ahead > MAX_DELAY_S:
+        field = "delay" if deliver_at is None else "deliver_at"
+        expected = f"at most {MAX_DELAY_S // 86_400} days ahead"
+        raise InvalidInput(
+            f"the event is to be delivered in {ahead:,.0f} s; {expected} is allowed",
+            fields=[{"field": field, "expected": expected, "got": f"{ahead:.0f} s"}],
+        )
 
 
 def _declaration(kit: Kit, name: str, field: str) -> Declaration:

@@ -61,7 +61,16 @@ _INSERT = Insert(
     unless=Conflict(("owner_id", "idempotency_key"), events.c.idempotency_key.is_not(None)),
 )
 
-_TEXTS = ("owner_id", "type", "source", "subject", "target", "idempotency_key", "traceparent")
+_TEXTS = (
+    "owner_id",
+    "type",
+    "source",
+    "subject",
+    "target",
+    "idempotency_key",
+    "traceparent",
+    "session_id",
+)
 
 
 @cache
@@ -192,7 +201,7 @@ def _row(event: NewEvent, now: int) -> tuple[object, ...]:
         (EventStatus.SUCCEEDED if rests else EventStatus.QUEUED).value,
         0,  # deliveries
         0,  # crashes
-        now,  # available_at
+        max(now + event.delay_us, event.deliver_at or 0),  # available_at
         None,  # lease_owner
         None,  # lease_until
         0,  # fence
@@ -208,6 +217,7 @@ def _row(event: NewEvent, now: int) -> tuple[object, ...]:
         None,  # halt
         0,  # errors
         1,  # redeliver
+        event.session_id,
         None,  # discarded
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import and_, bindparam, exists, or_, select, tuple_, update
 
 from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Execution, Totals
@@ -25,7 +25,57 @@ from holdfast.store.tables.base import word
 from .halting import Halts, set_aside, waits_of
 from .held import COLUMNS, NAMES, HeldEvent, held, hold, lock, save
 
-CLAIMED_COLUMNS = (events.c.target, events.c.target_kind, events.c.data, events.c.traceparent)
+CLAIMED_COLUMNS = (
+    events.c.target,
+    events.c.target_kind,
+    events.c.data,
+    events.c.traceparent,
+    events.c.session_id,
+)
+
+E = EventStatus
+_turn = events.alias("turn")
+_before = events.alias("before")
+
+IN_TURN = exists(
+    select(_turn.c.id).where(
+        _turn.c.owner_id == events.c.owner_id,
+        _turn.c.session_id == events.c.session_id,
+        _turn.c.session_id.is_not(None),
+        _turn.c.status.in_([word(one) for one in (E.RUNNING, E.WAITING, E.PAUSED)]),
+    )
+)
+"""Another event of its session runs or stands still."""
+
+IN_LINE = exists(
+    select(_before.c.id).where(
+        _before.c.owner_id == events.c.owner_id,
+        _before.c.session_id == events.c.session_id,
+        _before.c.session_id.is_not(None),
+        _before.c.status == word(E.QUEUED),
+        or_(
+            _before.c.deliveries > 0,
+            and_(
+                _before.c.available_at <= bindparam("now"),
+                or_(
+                    _before.c.priority > events.c.priority,
+                    and_(
+                        _before.c.priority == events.c.priority,
+                        tuple_(_before.c.available_at, _before.c.id)
+                        < tuple_(events.c.available_at, events.c.id),
+                    ),
+                ),
+            ),
+        ),
+    )
+)
+"""Another event of its session is to run before one that has not begun."""
+
+ITS_TURN = or_(
+    events.c.session_id.is_(None),
+    and_(~IN_TURN, or_(events.c.deliveries > 0, ~IN_LINE)),
+)
+"""Nothing of its session is before it. One that has begun holds its place over every pause."""
 
 
 @cache
@@ -39,6 +89,7 @@ def next_runnable(names: int) -> Statement:
             events.c.target.in_(slots("name", names)),
             events.c.cancel_requested_at.is_(None),
             events.c.target.not_in(select(pauses.c.pipeline)),
+            ITS_TURN,
         )
         .order_by(events.c.priority.desc(), events.c.available_at, events.c.id)
         .limit(bindparam("limit")),
@@ -96,7 +147,7 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
     claimed: list[Claimed] = []
     runs: list[list[Any]] = []
     resumed: list[dict[str, Any]] = []
-    for event, (target, target_kind, data, traceparent) in found:
+    for event, (target, target_kind, data, traceparent, session_id) in found:
         taken.append(event)
         version = command.versions[target][0]
         if event.pinned not in (None, version):
@@ -125,6 +176,7 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
             crashes=event.crashes,
             started_at=now,
             goes_on=event.pinned is not None,
+            session_id=session_id,
             halt=halt if goes_on else None,
             answers={
                 wait.id: wait.answer
@@ -179,7 +231,7 @@ def _begun(claim: Claimed, versions: tuple[str, str]) -> Execution:
         code_version=code_version,
         delivery=claim.delivery,
         parent_id=None,
-        session_id=None,
+        session_id=claim.session_id,
         trace_id=_trace_id(claim.traceparent),
         status=ExecutionStatus.RUNNING,
         input=0,  # the event's data, see domain.payload

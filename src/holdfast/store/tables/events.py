@@ -41,11 +41,14 @@ events = Table(
     Column("halt", Text),  # JSON: where the halted execution goes on
     Column("errors", Integer, nullable=False, server_default=text("0")),
     Column("redeliver", Integer, nullable=False, server_default=text("1")),  # 0: never again
+    Column("session_id", Text),
     Column("discarded", Text),  # JSON: of a dead letter, when, by whom and why
     one_of("status", EventStatus),
 )
 
 DELAYED = text("status = 'queued' AND available_at > received_at")
+IN_TURN = text("session_id IS NOT NULL AND status IN ('running', 'waiting', 'paused')")
+IN_LINE = text("session_id IS NOT NULL AND status = 'queued'")
 READY = text("status = 'queued'")
 LEASED = text("status = 'running'")
 KEYED = events.c.idempotency_key.is_not(None)
@@ -60,6 +63,24 @@ Index(
 )
 Index("ix_events_delayed", events.c.available_at, sqlite_where=DELAYED, postgresql_where=DELAYED)
 Index("ix_events_leased", events.c.lease_until, sqlite_where=LEASED, postgresql_where=LEASED)
+Index(
+    "uq_events_turn",  # one turn a session at a time
+    events.c.owner_id,
+    events.c.session_id,
+    unique=True,
+    sqlite_where=IN_TURN,
+    postgresql_where=IN_TURN,
+)
+Index(
+    "ix_events_line",
+    events.c.owner_id,
+    events.c.session_id,
+    events.c.priority.desc(),
+    events.c.available_at,
+    events.c.id,
+    sqlite_where=IN_LINE,
+    postgresql_where=IN_LINE,
+)
 Index(
     "uq_events_idempotency",
     events.c.owner_id,

@@ -1,4 +1,4 @@
-"""Redelivery, dead letters."""
+"""Redelivery, dead letters, sessions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+IN_TURN = sa.text("session_id IS NOT NULL AND status IN ('running', 'waiting', 'paused')")
+IN_LINE = sa.text("session_id IS NOT NULL AND status = 'queued'")
 DELAYED = sa.text("status = 'queued' AND available_at > received_at")
 
 
@@ -21,6 +23,22 @@ def upgrade() -> None:
     op.add_column(
         "events",
         sa.Column("redeliver", sa.Integer(), nullable=False, server_default=sa.text("1")),
+    )
+    op.add_column("events", sa.Column("session_id", sa.Text(), nullable=True))
+    op.create_index(
+        "uq_events_turn",
+        "events",
+        ["owner_id", "session_id"],
+        unique=True,
+        sqlite_where=IN_TURN,
+        postgresql_where=IN_TURN,
+    )
+    op.create_index(
+        "ix_events_line",
+        "events",
+        ["owner_id", "session_id", sa.text("priority DESC"), "available_at", "id"],
+        sqlite_where=IN_LINE,
+        postgresql_where=IN_LINE,
     )
     op.add_column("events", sa.Column("discarded", sa.Text(), nullable=True))
     op.create_index(
@@ -52,8 +70,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go down."""
     op.drop_table("interventions")
-    op.drop_index("ix_events_delayed", "events")
+    for index in ("ix_events_line", "uq_events_turn", "ix_events_delayed"):
+        op.drop_index(index, "events")
     with op.batch_alter_table("events") as events:
         events.drop_column("discarded")
+        events.drop_column("session_id")
         events.drop_column("redeliver")
         events.drop_column("errors")
