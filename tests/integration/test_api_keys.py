@@ -26,6 +26,7 @@ from holdfast.api import (
     pipelines,
     recordings,
     retention,
+    schedules,
     schemas,
     system,
 )
@@ -47,7 +48,17 @@ BASE = "http://127.0.0.1"
 
 ROUTES = [
     route
-    for room in (events, dead_letters, retention, executions, keys, pipelines, recordings, system)
+    for room in (
+        events,
+        dead_letters,
+        retention,
+        executions,
+        keys,
+        pipelines,
+        recordings,
+        schedules,
+        system,
+    )
     for route in room.router.routes
     if isinstance(route, APIRoute)
 ]
@@ -55,6 +66,7 @@ ROUTES = [
 BODIES = {
     "/api/v1/executions/{execution_id}/migrate": {"version": "1"},
     "/api/v1/executions/{verb}": {"filter": {}},
+    "/api/v1/schedules/{name}": {"cron": "* * * * *", "pipeline": "test.noop", "data": {}},
     "/api/v1/dead-letters/replay": {"filter": {}},
     "/api/v1/dead-letters/discard": {"filter": {}, "reason": "no more"},
     "/api/v1/dead-letters/{event_id}": {"data": {}},

@@ -17,6 +17,7 @@ from . import (
     problems,
     recordings,
     retention,
+    schedules,
     system,
 )
 from .doorkeeper import KeyCheck, guarded
@@ -55,7 +56,17 @@ def create_api(parts: ApiParts) -> FastAPI:
     )
     app.state.parts = parts
     # `/executions/prune` would else be taken for one of the verbs of `/executions/{verb}`.
-    rooms = (events, dead_letters, retention, executions, keys, pipelines, recordings, system)
+    rooms = (
+        events,
+        dead_letters,
+        retention,
+        executions,
+        keys,
+        pipelines,
+        recordings,
+        schedules,
+        system,
+    )
     routers = [room.router for room in rooms]
     for router in routers:
         app.include_router(router)

@@ -53,6 +53,8 @@ Source = Annotated[
 ]
 """A URI reference, as far as its characters go."""
 
+NAME_PATTERN = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_NAME_CHARS}}}", re.ASCII)
+
 PipelineName = Annotated[
     str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[A-Za-z0-9._-]+$")
 ]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.domain.keys import Scope
+from holdfast.domain.schedules import Missed
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -430,6 +431,47 @@ class RecordingsKept(Answer):
     stored: list[str]
     refused: list[RecordingRefused]
     faults: int = Field(description="Entries that could not be understood and were passed over.")
+
+
+class ScheduleLinks(Answer):
+    """Where to go from a schedule."""
+
+    schedule: str
+    last_event: str | None
+
+
+class Schedule(Answer):
+    """A schedule."""
+
+    id: str
+    name: str
+    cron: str
+    timezone: str
+    pipeline: str
+    data: Any
+    priority: int | None
+    missed: Missed
+    enabled: bool = Field(description="False while it is paused.")
+    next_at: Time | None
+    last_at: Time | None = Field(description="The time its last event was due.")
+    last_event_id: str | None
+    last_missed_at: Time | None = Field(description="The last time that was passed over.")
+    last_error: dict[str, Any] | None = Field(description="Why its last time made no event.")
+    created_at: Time
+    updated_at: Time
+    links: ScheduleLinks
+
+
+class ScheduleList(Answer):
+    """All schedules, by name."""
+
+    items: list[Schedule]
+
+
+class Deleted(Answer):
+    """What is gone."""
+
+    deleted: str
 
 
 class Key(Answer):

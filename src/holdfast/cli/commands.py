@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import db, dead_letters, doctor, events, executions, keys, pipelines, up
+from . import db, dead_letters, doctor, events, executions, keys, pipelines, schedules, up
 from .door import key_file
 from .main import VERSION, say_version
 
@@ -21,6 +21,7 @@ app.command("up")(up.up)
 app.add_typer(events.app, name="events")
 app.add_typer(executions.app, name="executions")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")

@@ -164,3 +164,20 @@ def history_lines(history: Sequence[View]) -> list[Text]:
                 told.append(f": {one_line(one['reason'], 120)}")
         lines.append(told)
     return lines
+
+
+def schedules_table(views: Sequence[View], width: int) -> Table:
+    """Schedules, by name."""
+    drawn = table("schedule", "pipeline", "cron", "timezone", "next", "last", "error")
+    for view in views:
+        error: View = view["last_error"] or {}
+        drawn.add_row(
+            Text(one_line(view["name"], 40)),
+            Text(one_line(view["pipeline"], 40)),
+            Text(one_line(view["cron"], 40)),
+            Text(one_line(view["timezone"], 40)),
+            moment(view["next_at"]) if view["enabled"] else Text("paused", "yellow"),
+            moment(view["last_at"]) if view["last_at"] else MISSING,
+            Text(one_line(error.get("message", ""), 120), "red"),
+        )
+    return fit(drawn, width)

@@ -19,6 +19,7 @@ from holdfast.errors import HoldfastError, HubUnreachable, InvalidInput
 
 from .answers import ERRORS, Entry, entries_of
 from .dead_letters import DeadLetters
+from .schedules import Schedules
 
 if TYPE_CHECKING:
     pass
@@ -45,7 +46,7 @@ RECONNECT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 _LOOPBACK = re.compile(r"https?://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)", re.IGNORECASE)
 
 
-class Client(DeadLetters):
+class Client(DeadLetters, Schedules):
     """Talks to one hub; use it as `async with Client() as client`.
 
     Every method raises what the hub answered as the same error class the hub itself would raise

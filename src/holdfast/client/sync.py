@@ -119,6 +119,30 @@ class SyncClient:
         """See `Client.discard_dead_letters`."""
         return self._call(self._client.discard_dead_letters, reason, **options)
 
+    def schedules(self) -> View:
+        """See `Client.schedules`."""
+        return self._call(self._client.schedules)
+
+    def schedule(self, name: str) -> View:
+        """See `Client.schedule`."""
+        return self._call(self._client.schedule, name)
+
+    def put_schedule(self, name: str, **options: Any) -> View:
+        """See `Client.put_schedule`."""
+        return self._call(self._client.put_schedule, name, **options)
+
+    def pause_schedule(self, name: str) -> View:
+        """See `Client.pause_schedule`."""
+        return self._call(self._client.pause_schedule, name)
+
+    def resume_schedule(self, name: str) -> View:
+        """See `Client.resume_schedule`."""
+        return self._call(self._client.resume_schedule, name)
+
+    def delete_schedule(self, name: str) -> View:
+        """See `Client.delete_schedule`."""
+        return self._call(self._client.delete_schedule, name)
+
     def execution(self, execution_id: str) -> View:
         """See `Client.execution`."""
         return self._call(self._client.execution, execution_id)

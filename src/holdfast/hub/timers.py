@@ -1,4 +1,4 @@
-"""Timers: what waits for a time goes on when it has come: halted executions, delayed events."""
+"""Timers: halted executions, delayed events and schedules, each when its time has come."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from holdfast.bus.base import DELAYED, HALTED, QUEUED
 from holdfast.domain.ids import MICROS
 from holdfast.errors import StoreError
 from holdfast.operations.kit import Kit
+from holdfast.operations.schedules import fire_due
 from holdfast.store.commands import Wake
 from holdfast.telemetry import logger
 
@@ -57,6 +58,9 @@ class Timers:
             except StoreError as error:
                 log.error("hub.wake_failed", error=str(error))
                 pause = RETRY_S
+            except Exception:  # of our own making: the other timers must not end with it
+                log.exception("hub.timers_fault")
+                pause = RETRY_S
             try:
                 async with asyncio.timeout(pause):
                     await self._bell.wait()
@@ -64,11 +68,12 @@ class Timers:
                 pass  # it is time
 
     async def _wake(self) -> float:
+        fires_in = await fire_due(self._kit)
         woken = await self._kit.store.write(Wake(versions=self._versions))
         for event_id in woken.events:
             self._kit.bus.publish(Notice(QUEUED, event_id=event_id))
         if woken.ready:
             self._kit.bus.publish(Notice(QUEUED))
-        if woken.next_in_us is None:
-            return SWEEP_S
-        return min(SWEEP_S, woken.next_in_us / MICROS)
+        due = [] if woken.next_in_us is None else [woken.next_in_us / MICROS]
+        due += [] if fires_in is None else [fires_in]
+        return min([SWEEP_S, *due])

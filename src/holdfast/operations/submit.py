@@ -67,7 +67,7 @@ async def submit(
     """
     name = target or type
     answers = target is None and name not in kit.registry and name in kit.registry.awaited()
-    declaration = None if answers else _declaration(kit, name, "target" if target else "type")
+    declaration = None if answers else checked(kit, name, "target" if target else "type")
     check_depth(data)
     try:
         body = orjson.dumps(data)
@@ -93,7 +93,7 @@ async def submit(
         target_kind=kind,
         data=body,
         idempotency_key=idempotency_key,
-        body_hash=_body_hash(
+        body_hash=event_hash(
             [type, name, source, subject, occurred_at, priority or 0, data, *later]
         )
         if idempotency_key is not None
@@ -129,7 +129,12 @@ def _check_delay(delay_s: float, deliver_at: int | None) -> None:
         )
 
 
-def _declaration(kit: Kit, name: str, field: str) -> Declaration:
+def checked(kit: Kit, name: str, field: str) -> Declaration:
+    """The pipeline of that name.
+
+    Raises:
+        UnknownPipeline: it is not loaded; `fields` names `field`.
+    """
     try:
         return kit.registry.get(name)
     except UnknownPipeline as error:
@@ -159,6 +164,7 @@ def _children(node: Any) -> list[Any]:
     return [child for child in found if isinstance(child, dict | list)]
 
 
-def _body_hash(parts: list[Any]) -> str:
+def event_hash(parts: list[Any]) -> str:
+    """Tells a repeat from a conflict: the hash of what an event says."""
     canonical = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(canonical).hexdigest()

@@ -11,6 +11,7 @@ from .leases import Claim, Extended, ExtendLeases, GivenBack, Reap, TakeBack
 from .pauses import PausePipeline, UnpausePipeline
 from .prune import Prune
 from .records import Finish, Finished
+from .schedules import DeleteSchedule, Due, DueSchedules, EnableSchedule, Fire, PutSchedule
 
 __all__ = [
     "Answer",
@@ -20,12 +21,17 @@ __all__ = [
     "Claim",
     "CopyThread",
     "CreateKey",
+    "DeleteSchedule",
     "DropRuns",
+    "Due",
+    "DueSchedules",
+    "EnableSchedule",
     "ExtendLeases",
     "Extended",
     "Fence",
     "Finish",
     "Finished",
+    "Fire",
     "GivenBack",
     "Intervene",
     "Intervened",
@@ -33,6 +39,7 @@ __all__ = [
     "PausePipeline",
     "Prune",
     "PruneThreads",
+    "PutSchedule",
     "Reap",
     "Resumed",
     "RevokeKey",

@@ -20,6 +20,7 @@ from .executions import (
 from .hub import Lease, LeasesOf, Ping
 from .keys import AllKeys
 from .prune import CountOld
+from .schedules import ListSchedules, ScheduleByName
 from .waits import GivenWait, PausedPipelines, WaitsOf
 
 __all__ = [
@@ -39,9 +40,11 @@ __all__ = [
     "ListDeadLetters",
     "ListEvents",
     "ListExecutions",
+    "ListSchedules",
     "PausedPipelines",
     "Ping",
     "RecordOf",
+    "ScheduleByName",
     "StoredRecord",
     "WaitsOf",
 ]

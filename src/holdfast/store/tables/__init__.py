@@ -15,6 +15,7 @@ from .events import events
 from .executions import attempts, executions, steps
 from .keys import api_keys, users
 from .payloads import blobs, payloads
+from .schedules import schedules
 
 __all__ = [
     "api_keys",
@@ -29,6 +30,7 @@ __all__ = [
     "metadata",
     "pauses",
     "payloads",
+    "schedules",
     "steps",
     "users",
     "waits",

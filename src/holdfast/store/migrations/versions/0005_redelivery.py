@@ -1,4 +1,4 @@
-"""Redelivery, dead letters, sessions."""
+"""Redelivery, dead letters, sessions, schedules."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ depends_on = None
 
 IN_TURN = sa.text("session_id IS NOT NULL AND status IN ('running', 'waiting', 'paused')")
 IN_LINE = sa.text("session_id IS NOT NULL AND status = 'queued'")
+SET = sa.text("next_at IS NOT NULL")
 DELAYED = sa.text("status = 'queued' AND available_at > received_at")
 
 
@@ -65,10 +66,37 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_interventions")),
     )
     op.create_index("ix_interventions_event_id", "interventions", ["event_id"])
+    op.create_table(
+        "schedules",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("owner_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("cron", sa.Text(), nullable=False),
+        sa.Column("timezone", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=True),
+        sa.Column("missed", sa.Text(), nullable=False),
+        sa.Column("enabled", sa.Integer(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_event_id", sa.String(length=36), nullable=True),
+        sa.Column("last_missed_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("missed IN ('skip', 'once')", name=op.f("ck_schedules_missed")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_schedules")),
+    )
+    op.create_index("uq_schedules_name", "schedules", ["owner_id", "name"], unique=True)
+    op.create_index(
+        "ix_schedules_next", "schedules", ["next_at"], sqlite_where=SET, postgresql_where=SET
+    )
 
 
 def downgrade() -> None:
     """Go down."""
+    op.drop_table("schedules")
     op.drop_table("interventions")
     for index in ("ix_events_line", "uq_events_turn", "ix_events_delayed"):
         op.drop_index(index, "events")
