@@ -11,7 +11,8 @@ HoldfastError
 ├── IllegalMove             illegal_move          the status does not allow the verb
 │   ├── AlreadyAnswered     already_answered      somebody else's answer was taken first
 │   ├── VersionGone         version_gone          it began under a version that is not loaded
-│   └── NobodyWaits         nobody_waits          an event that only answers waits found none
+│   ├── NobodyWaits         nobody_waits          an event that only answers waits found none
+│   └── SingletonBusy       singleton_busy        its pipeline runs one such event at a time
 ├── DeclarationError        bad_declaration       a pipeline is wired wrongly; names the node
 ├── AppError                app_failed            an app module could not be loaded
 ├── NoResult                no_result             a node's result was asked for that is not there
@@ -135,6 +136,12 @@ class NobodyWaits(IllegalMove):
     """An event of a type that runs nothing and is only waited for, while nothing waits."""
 
     code = "nobody_waits"
+
+
+class SingletonBusy(IllegalMove):
+    """Another event of the pipeline with the same singleton key has not ended."""
+
+    code = "singleton_busy"
 
 
 class DeclarationError(HoldfastError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -118,3 +119,9 @@ async def speak(state: State) -> str:
 
 
 turns.start(speak)
+
+deduped = Pipeline("again.deduped", version="1", event=Work, dedup=timedelta(hours=1))
+deduped.start(deduped.node("work", work))
+
+single = Pipeline("again.single", version="1", event=Work, singleton=lambda event: event.text)
+single.start(single.node("speak", speak.fn))

@@ -80,12 +80,13 @@ async def submit_event(request: Request) -> Response:
     event = None if whole is None else whole.event
     if whole is not None and whole.event.status in EVENT_ENDS:
         body = event_detail(whole)
-        body["created"] = submitted.created
+        body |= {"created": submitted.created, "duplicate": submitted.duplicate}
         return json(body, 200, headers)
     accepted = {
         "id": submitted.id,
         "status": (event or submitted).status.value,
         "created": submitted.created,
+        "duplicate": submitted.duplicate,
         "links": event_links(submitted.id, event.execution_id if event else None),
     }
     return json(accepted, 202, headers)

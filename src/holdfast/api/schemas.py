@@ -63,6 +63,7 @@ class Accepted(Answer):
     id: str
     status: EventStatus
     created: bool = Field(description="False when the idempotency key was known.")
+    duplicate: bool = Field(description="An event like it was there already: this one.")
     links: EventLinks
 
 
@@ -239,6 +240,7 @@ class SubmittedEvent(EventDetail):
     """An event that has ended, as the answer to sending it."""
 
     created: bool = Field(description="False when the idempotency key was known.")
+    duplicate: bool = Field(description="An event like it was there already: this one.")
 
 
 class Validation(Answer):

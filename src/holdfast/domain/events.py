@@ -45,6 +45,9 @@ class NewEvent:
     session_id: str | None = None  # of its owner; runs after what came before it in there
     deliver_at: int | None = None  # not run before
     delay_us: int = 0  # … nor before this long after it was stored
+    singleton_key: str | None = None  # no other unfinished event of its pipeline has it
+    dedup_key: str | None = None  # hash of what counts as the same event
+    dedup_us: int = 0  # how long another such event is taken for this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,7 @@ async def _fire(kit: Kit, schedule: Schedule, now: int) -> None:
 
 def _event(kit: Kit, schedule: Schedule, due_at: int) -> NewEvent:
     declaration = kit.registry.get(schedule.target)
-    declaration.validate(schedule.data)
+    event = declaration.validate(schedule.data)
     source = f"/schedules/{schedule.name}"
     return NewEvent(
         id=new_id(),
@@ -159,4 +159,5 @@ def _event(kit: Kit, schedule: Schedule, due_at: int) -> NewEvent:
         priority=declaration.priority if schedule.priority is None else schedule.priority,
         traceparent=None,
         occurred_at=due_at,
+        singleton_key=declaration.singleton_key(event),
     )

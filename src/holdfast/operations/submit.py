@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import orjson
 
@@ -64,6 +64,7 @@ async def submit(
         InvalidInput: the data does not fit its schema; `fields` says where.
         IdempotencyConflict: the key came before with another body.
         NobodyWaits: it runs no pipeline, and nothing waits for it now.
+        SingletonBusy: its pipeline runs one such event at a time, and one has not ended.
     """
     name = target or type
     answers = target is None and name not in kit.registry and name in kit.registry.awaited()
@@ -77,8 +78,11 @@ async def submit(
             fields=[{"field": "data", "expected": "JSON", "got": str(error)}],
         ) from error
     kind, usual = ANSWERS, 0
+    unique: Unique = {}
     if declaration is not None:
-        declaration.validate(data)
+        unique = uniqueness(
+            declaration, declaration.validate(data), [owner_id, subject, session_id, data]
+        )
         kind, usual = declaration.kind, declaration.priority
     occurred_at, at = microseconds(time), microseconds(deliver_at)
     _check_delay(delay_s, at)
@@ -104,6 +108,7 @@ async def submit(
         session_id=session_id,
         deliver_at=at,
         delay_us=int(delay_s * MICROS),
+        **unique,
     )
     submitted = await kit.store.write(Submit(event))
     for waiting in submitted.answered:
@@ -116,6 +121,29 @@ async def submit(
             kit.bus.publish(Notice(DELAYED, event_id=submitted.id))
         kit.bus.publish(Notice(QUEUED, event_id=submitted.id))
     return submitted
+
+
+class Unique(TypedDict, total=False):
+    """Fields of `NewEvent` by which others like it are known."""
+
+    singleton_key: str | None
+    dedup_key: str
+    dedup_us: int
+
+
+def uniqueness(declaration: Declaration, event: Any, body: list[Any]) -> Unique:
+    """What a pipeline says of events like this one.
+
+    Args:
+        declaration: of the pipeline.
+        event: what it made of the data.
+        body: what two events share that are the same, their owner included.
+    """
+    fields: Unique = {"singleton_key": declaration.singleton_key(event)}
+    if declaration.dedup is not None:
+        fields["dedup_key"] = event_hash([declaration.name, *body])
+        fields["dedup_us"] = int(declaration.dedup.total_seconds() * MICROS)
+    return fields
 
 
 def _check_delay(delay_s: float, deliver_at: int | None) -> None:

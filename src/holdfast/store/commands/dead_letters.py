@@ -13,7 +13,7 @@ from holdfast.domain.dead_letters import Action
 from holdfast.domain.halts import Halt
 from holdfast.domain.ids import new_id
 from holdfast.domain.status import EventStatus
-from holdfast.errors import HoldfastError, IllegalMove, NotFound
+from holdfast.errors import HoldfastError, IllegalMove, NotFound, SingletonBusy
 from holdfast.store.base import Command, Lane, Writes
 from holdfast.store.frames import plain, to_json
 from holdfast.store.statements import Insert, Statement, fill, pieces, sized, slots
@@ -21,6 +21,7 @@ from holdfast.store.tables import events, interventions
 
 from .halting import Halts
 from .held import HeldEvent, hold, save
+from .unique import refuse_second
 
 _INSERT = Insert(interventions)
 _DATA = Statement(
@@ -60,6 +61,7 @@ class Intervene(Command[Intervened]):
     Raises:
         NotFound: no such event, or another owner's.
         IllegalMove: it is no dead letter, or no more.
+        SingletonBusy: another event with its singleton key has not ended.
     """
 
     lane: ClassVar[Lane] = "finish"
@@ -114,7 +116,10 @@ class _Letters:
             case Action.EDITED:
                 data = self._edit(event, command.data or b"null")
             case Action.REPLAYED:
-                self._replay(event)
+                try:
+                    self._replay(event)
+                except SingletonBusy as busy:
+                    return busy
             case Action.DISCARDED:
                 self._discard(event, command)
         self._moved[event.id] = event
@@ -141,6 +146,7 @@ class _Letters:
         return before
 
     def _replay(self, event: HeldEvent) -> None:
+        refuse_second(self._tx, event.id)
         event.move(EventStatus.QUEUED, self._tx.now())
         event.deliveries = event.crashes = event.errors = 0
         event.finished_at = event.cancel_requested_at = event.pause_requested_at = None

@@ -18,6 +18,7 @@ from holdfast.store.tables.base import word
 
 from .halting import StoredWait, answer, is_set_aside, waits_of
 from .held import HeldEvent, hold, save
+from .unique import forget_duplicates
 
 _DUE = Statement(
     select(waits.c.event_id, waits.c.id, waits.c.kind, events.c.target, events.c.pinned)
@@ -305,6 +306,7 @@ def _wake(tx: Writes, command: Wake) -> Woken:
             answers.append(((event_id, wait_id), given))
     answer(tx, answers)
     save(tx, woken.values())
+    forget_duplicates(tx)
     times = [*tx.rows(_NEXT, {"now": now}), *tx.rows(_NEXT_DELAYED, {"now": now})]
     following = min((at for (at,) in times if at is not None), default=None)
     return Woken(

@@ -35,6 +35,7 @@ from holdfast.store.tables import events
 
 from .halting import Arrival, answer_waiting, awaiting, cancel_halted
 from .held import HeldEvent, hold, save
+from .unique import INSERT_SINGLE, busy_singles, find_duplicates, single_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Submitted:
         status: the stored event's, now.
         received_at: when it was stored.
         created: False when the key was known.
+        duplicate: an event like it was there already; that one stands for both.
         answered: events that waited for this one and go on now.
     """
 
@@ -53,6 +55,7 @@ class Submitted:
     status: EventStatus
     received_at: int
     created: bool
+    duplicate: bool = False
     answered: tuple[str, ...] = ()
 
 
@@ -97,6 +100,7 @@ class Submit(Command[Submitted]):
         IdempotencyConflict: the key was used with another body.
         InvalidInput: a text that a database cannot hold.
         NobodyWaits: it runs nothing by itself, and nothing waits for it.
+        SingletonBusy: another event with its singleton key has not ended.
     """
 
     lane: ClassVar[Lane] = "submit"
@@ -111,15 +115,22 @@ class Submit(Command[Submitted]):
         now = tx.now()
         refused: list[HoldfastError | None] = [_unfit(command.event) for command in commands]
         fit = [c.event for c, error in zip(commands, refused, strict=True) if error is None]
+        same = _duplicates(tx, fit)
+        fit = [event for event in fit if event.id not in same]
         answered = _answered(tx, fit)
+        asked = fit
         fit = [event for event in fit if event.target_kind != ANSWERS or event.id in answered]
         # Sorted, so that two hubs that take the same keys never wait for each other.
-        tx.insert(_INSERT, sorted((_row(event, now) for event in fit), key=_key_of_row))
-        first = _first_by_key(
-            tx, [c.event for c, error in zip(commands, refused, strict=True) if error is None]
-        )
+        plain_ones = [event for event in fit if event.singleton_key is None]
+        tx.insert(_INSERT, sorted((_row(event, now) for event in plain_ones), key=_key_of_row))
+        singles = [event for event in fit if event.singleton_key is not None]
+        tx.insert(INSERT_SINGLE, [_row(event, now) for event in sorted(singles, key=single_of)])
+        first = _first_by_key(tx, asked)
+        busy = busy_singles(tx, singles)
         return [
-            error or _result(command.event, first, answered, now)
+            error
+            or same.get(command.event.id)
+            or _result(command.event, first, answered, busy, now)
             for command, error in zip(commands, refused, strict=True)
         ]
 
@@ -143,6 +154,21 @@ def _first_by_key(tx: Writes, new: Sequence[NewEvent]) -> dict[tuple[str, str], 
     return known
 
 
+def _duplicates(tx: Writes, new: Sequence[NewEvent]) -> dict[str, Submitted]:
+    """Events like one that is there already, which stands for them; a known key goes first."""
+    asked = [one for one in new if one.dedup_key is not None]
+    if not asked:
+        return {}
+    known = _first_by_key(tx, asked)
+    asked = [one for one in asked if (one.owner_id, one.idempotency_key or "") not in known]
+    return {
+        id_: Submitted(
+            id=first, status=status, received_at=received_at, created=False, duplicate=True
+        )
+        for id_, (first, status, received_at) in find_duplicates(tx, asked).items()
+    }
+
+
 def _answered(tx: Writes, new: Sequence[NewEvent]) -> dict[str, list[str]]:
     """Whom these events answer; a key that is known answers nobody again."""
     waiting = awaiting(tx, {one.type for one in new})
@@ -161,6 +187,7 @@ def _result(
     event: NewEvent,
     first: dict[tuple[str, str], _Known],
     answered: Mapping[str, list[str]],
+    busy: Mapping[str, HoldfastError],
     now: int,
 ) -> Submitted | HoldfastError:
     waited = tuple(answered.get(event.id, ()))
@@ -171,6 +198,8 @@ def _result(
             + (f" about {event.subject}" if event.subject else ""),
             hint="it runs nothing by itself; send it again when something waits for it",
         )
+    if known is False and event.id in busy:
+        return busy[event.id]
     if event.idempotency_key is not None:
         body_hash, found = first[event.owner_id, event.idempotency_key]
         if body_hash != event.body_hash:
@@ -218,6 +247,7 @@ def _row(event: NewEvent, now: int) -> tuple[object, ...]:
         0,  # errors
         1,  # redeliver
         event.session_id,
+        event.singleton_key,
         None,  # discarded
     )
 

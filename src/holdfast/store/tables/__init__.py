@@ -11,7 +11,7 @@ from __future__ import annotations
 from .base import metadata
 from .checkpoints import checkpoint_blobs, checkpoint_writes, checkpoints, pauses, waits
 from .dead_letters import interventions
-from .events import events
+from .events import duplicates, events
 from .executions import attempts, executions, steps
 from .keys import api_keys, users
 from .payloads import blobs, payloads
@@ -24,6 +24,7 @@ __all__ = [
     "checkpoint_blobs",
     "checkpoint_writes",
     "checkpoints",
+    "duplicates",
     "events",
     "executions",
     "interventions",

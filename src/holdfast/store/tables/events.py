@@ -42,6 +42,7 @@ events = Table(
     Column("errors", Integer, nullable=False, server_default=text("0")),
     Column("redeliver", Integer, nullable=False, server_default=text("1")),  # 0: never again
     Column("session_id", Text),
+    Column("singleton_key", Text),
     Column("discarded", Text),  # JSON: of a dead letter, when, by whom and why
     one_of("status", EventStatus),
 )
@@ -49,6 +50,7 @@ events = Table(
 DELAYED = text("status = 'queued' AND available_at > received_at")
 IN_TURN = text("session_id IS NOT NULL AND status IN ('running', 'waiting', 'paused')")
 IN_LINE = text("session_id IS NOT NULL AND status = 'queued'")
+SINGLE = text("singleton_key IS NOT NULL AND status IN ('queued', 'running', 'waiting', 'paused')")
 READY = text("status = 'queued'")
 LEASED = text("status = 'running'")
 KEYED = events.c.idempotency_key.is_not(None)
@@ -82,6 +84,15 @@ Index(
     postgresql_where=IN_LINE,
 )
 Index(
+    "uq_events_singleton",
+    events.c.owner_id,
+    events.c.target,
+    events.c.singleton_key,
+    unique=True,
+    sqlite_where=SINGLE,
+    postgresql_where=SINGLE,
+)
+Index(
     "uq_events_idempotency",
     events.c.owner_id,
     events.c.idempotency_key,
@@ -92,3 +103,13 @@ Index(
 Index(None, events.c.owner_id, events.c.id)
 Index(None, events.c.owner_id, events.c.status, events.c.id)
 Index(None, events.c.owner_id, events.c.target, events.c.id)
+
+duplicates = Table(
+    "duplicates",
+    metadata,
+    Column("key", Text, primary_key=True),  # hash of the owner, the pipeline and the event's body
+    Column("owner_id", Text, nullable=False),
+    id_column("event_id"),  # the first with it
+    Column("until", BigInteger, nullable=False),
+)
+Index(None, duplicates.c.until)

@@ -1,4 +1,4 @@
-"""Redelivery, dead letters, sessions, schedules."""
+"""Redelivery, dead letters, sessions, schedules, events that are there once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ depends_on = None
 
 IN_TURN = sa.text("session_id IS NOT NULL AND status IN ('running', 'waiting', 'paused')")
 IN_LINE = sa.text("session_id IS NOT NULL AND status = 'queued'")
+SINGLE = sa.text(
+    "singleton_key IS NOT NULL AND status IN ('queued', 'running', 'waiting', 'paused')"
+)
 SET = sa.text("next_at IS NOT NULL")
 DELAYED = sa.text("status = 'queued' AND available_at > received_at")
 
@@ -26,6 +29,24 @@ def upgrade() -> None:
         sa.Column("redeliver", sa.Integer(), nullable=False, server_default=sa.text("1")),
     )
     op.add_column("events", sa.Column("session_id", sa.Text(), nullable=True))
+    op.add_column("events", sa.Column("singleton_key", sa.Text(), nullable=True))
+    op.create_index(
+        "uq_events_singleton",
+        "events",
+        ["owner_id", "target", "singleton_key"],
+        unique=True,
+        sqlite_where=SINGLE,
+        postgresql_where=SINGLE,
+    )
+    op.create_table(
+        "duplicates",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("owner_id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.String(length=36), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_duplicates")),
+    )
+    op.create_index("ix_duplicates_until", "duplicates", ["until"])
     op.create_index(
         "uq_events_turn",
         "events",
@@ -97,11 +118,13 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go down."""
     op.drop_table("schedules")
+    op.drop_table("duplicates")
     op.drop_table("interventions")
-    for index in ("ix_events_line", "uq_events_turn", "ix_events_delayed"):
+    for index in ("ix_events_line", "uq_events_turn", "uq_events_singleton", "ix_events_delayed"):
         op.drop_index(index, "events")
     with op.batch_alter_table("events") as events:
         events.drop_column("discarded")
+        events.drop_column("singleton_key")
         events.drop_column("session_id")
         events.drop_column("redeliver")
         events.drop_column("errors")
