@@ -125,3 +125,6 @@ deduped.start(deduped.node("work", work))
 
 single = Pipeline("again.single", version="1", event=Work, singleton=lambda event: event.text)
 single.start(single.node("speak", speak.fn))
+
+slow = Pipeline("again.slow", version="1", event=Work, rate="2/1s")
+slow.start(slow.node("work", work))

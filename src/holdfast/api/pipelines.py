@@ -110,6 +110,9 @@ def _summary(declaration: Declaration) -> View:
         "retries": declaration.retries,
         "redeliver": declaration.redeliver,
         "max_running": declaration.max_running,
+        "rate": declaration.rate and str(declaration.rate),
+        "dedup": declaration.dedup and declaration.dedup.total_seconds(),
+        "singleton": declaration.singleton is not False,
         "retention": declaration.retention and declaration.retention.total_seconds(),
         "links": {"pipeline": f"{ROOT}/pipelines/{declaration.name}"},
     }

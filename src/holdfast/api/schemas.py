@@ -371,6 +371,9 @@ class Pipeline(Answer):
     retries: int = Field(description="Further deliveries after temporary errors.")
     redeliver: bool = Field(description="False: an event that began never begins again.")
     max_running: int | None = Field(description="Executions that one hub runs at once.")
+    rate: str | None = Field(description="Executions of an owner that may begin in a time.")
+    dedup: float | None = Field(description="Seconds that an event like it is taken for it.")
+    singleton: bool = Field(description="One unfinished event at a time, of all or of a kind.")
     retention: float | None = Field(description="Seconds that records are kept.")
     links: PipelineLinks
 

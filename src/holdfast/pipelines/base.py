@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypedDict, Unpack
 
 from langgraph.graph.state import CompiledStateGraph
 
+from holdfast.domain.rates import Rate
 from holdfast.domain.redelivery import BETWEEN_DELIVERIES, Backoff
 from holdfast.errors import DeclarationError, InvalidInput
 
@@ -38,6 +39,7 @@ class DeclarationOptions(TypedDict, total=False):
     dedup: timedelta | None
     singleton: bool | Callable[[Any], str]
     max_running: int | None
+    rate: str | None
     retention: timedelta | None
     durable: bool
     keeps: Sequence[type[Any]]
@@ -65,6 +67,8 @@ class Declaration(ABC):
         singleton: True: at most one unfinished event of an owner; a function of the event: at most
             one for each text it gives. A second one is refused.
         max_running: executions that one hub runs at once; None for as many as there are slots.
+        rate: how many executions of one owner may begin within a time, whatever the hubs: `10/m`,
+            `500/h`, `3/10s`; further events wait. Every beginning and going on counts.
         retention: how long records are kept when old ones are pruned; None for ever.
         durable: every step is checkpointed before the next one starts; after a crash the work goes
             on from the last finished step.
@@ -95,6 +99,7 @@ class Declaration(ABC):
         self.dedup = options.get("dedup")
         self.singleton = options.get("singleton", False)
         self.max_running = options.get("max_running")
+        self.rate = _rate(options.get("rate"), f"pipeline {name}")
         self.retention = options.get("retention")
         self.durable = options.get("durable", False)
         self.keeps = tuple(options.get("keeps", ()))
@@ -236,3 +241,10 @@ class Declaration(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, version={self.version!r})"
+
+
+def _rate(text: str | None, where: str) -> Rate | None:
+    try:
+        return None if text is None else Rate.of(text)
+    except (TypeError, ValueError) as error:
+        raise DeclarationError(f"{where}: {error}") from error

@@ -18,6 +18,7 @@ from holdfast.store.tables.base import word
 
 from .halting import StoredWait, answer, is_set_aside, waits_of
 from .held import HeldEvent, hold, save
+from .rates import next_free
 from .unique import forget_duplicates
 
 _DUE = Statement(
@@ -256,7 +257,7 @@ class Woken:
     Attributes:
         events: ids of those that are queued now.
         next_in_us: until the next time is due; None when nothing waits for one.
-        ready: whether delayed events may run now.
+        ready: whether events may run now that were delayed, or had to wait for their rate.
     """
 
     events: tuple[str, ...]
@@ -308,9 +309,11 @@ def _wake(tx: Writes, command: Wake) -> Woken:
     save(tx, woken.values())
     forget_duplicates(tx)
     times = [*tx.rows(_NEXT, {"now": now}), *tx.rows(_NEXT_DELAYED, {"now": now})]
+    free_at, free = next_free(tx, now)
+    times.append((free_at,))
     following = min((at for (at,) in times if at is not None), default=None)
     return Woken(
         events=tuple(woken),
         next_in_us=None if following is None else following - now,
-        ready=bool(tx.rows(_NOW_READY, {"now": now})),
+        ready=free or bool(tx.rows(_NOW_READY, {"now": now})),
     )

@@ -13,6 +13,7 @@ from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Execution, Totals
 from holdfast.domain.halts import Halt
 from holdfast.domain.ids import new_id
+from holdfast.domain.rates import Rate
 from holdfast.domain.redelivery import not_redelivered
 from holdfast.domain.status import EventStatus, ExecutionStatus, event_after
 from holdfast.store.base import Command, Lane, Row, Writes
@@ -24,6 +25,7 @@ from holdfast.store.tables.base import word
 
 from .halting import Halts, set_aside, waits_of
 from .held import COLUMNS, NAMES, HeldEvent, held, hold, lock, save
+from .rates import FULL, Allowances
 
 CLAIMED_COLUMNS = (
     events.c.target,
@@ -90,6 +92,7 @@ def next_runnable(names: int) -> Statement:
             events.c.cancel_requested_at.is_(None),
             events.c.target.not_in(select(pauses.c.pipeline)),
             ITS_TURN,
+            ~FULL,
         )
         .order_by(events.c.priority.desc(), events.c.available_at, events.c.id)
         .limit(bindparam("limit")),
@@ -105,6 +108,7 @@ _GO_ON = Statement(
 )
 
 _ID = NAMES.index("id")
+_OWNER = NAMES.index("owner_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,7 @@ class Claim(Command[list[Claimed]]):
     Attributes:
         versions: per pipeline name (graph version, code version); only these are taken.
         once: names of the pipelines whose events must not begin twice.
+        rates: of the pipelines that have one; counted for each owner apart.
         room: how many more of a pipeline may be taken; one that is not named has no limit.
         limit: at most so many.
         lease_owner: boot id of the hub.
@@ -128,6 +133,7 @@ class Claim(Command[list[Claimed]]):
     lease_us: int
     room: Mapping[str, int] = field(default_factory=dict[str, int])
     once: frozenset[str] = frozenset()
+    rates: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
 
     @classmethod
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[Claimed]]:
@@ -200,19 +206,29 @@ def _pick(tx: Writes, command: Claim, now: int) -> list[Row]:
     room = dict(command.room)
     names = sorted(name for name in command.versions if room.get(name, 1) > 0)
     picked: dict[str, Row] = {}
+    allowances = Allowances(tx, command.rates, now)
     while names and len(picked) < command.limit:
         rows = tx.rows(
             next_runnable(sized(names)),
             {"now": now, "limit": command.limit, **fill("name", names)},
         )
+        if command.rates:
+            allowances.hold((row[_OWNER], row[len(COLUMNS)]) for row in rows)
+        slow = False
         for row in rows:
-            event_id, target = row[_ID], row[len(COLUMNS)]
-            if event_id not in picked and room.get(target) != 0 and len(picked) < command.limit:
-                picked[event_id] = row
-                if target in room:
-                    room[target] -= 1
+            event_id, owner, target = row[_ID], row[_OWNER], row[len(COLUMNS)]
+            if event_id in picked or room.get(target) == 0 or len(picked) >= command.limit:
+                continue
+            if not allowances.take(owner, target):
+                slow = slow or allowances.holds(owner, target)
+                continue
+            picked[event_id] = row
+            if target in room:
+                room[target] -= 1
+        if command.rates:
+            allowances.write()
         full = [name for name in names if room.get(name) == 0]
-        if not full or len(rows) < command.limit:
+        if not (full or slow) or len(rows) < command.limit:
             break
         # Pipelines that are full now may have hidden others behind them.
         names = [name for name in names if name not in full]

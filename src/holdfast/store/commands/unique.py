@@ -65,10 +65,13 @@ def _stored(count: int) -> Statement:
     )
 
 
+_PLACED_COLUMNS = (duplicates.c.key, duplicates.c.event_id, duplicates.c.until)
+
+
 @cache
 def _placed(count: int) -> Statement:
     return lock(
-        select(duplicates.c.key, duplicates.c.event_id, duplicates.c.until)
+        select(*_PLACED_COLUMNS)
         .where(duplicates.c.key.in_(slots("key", count)))
         .order_by(duplicates.c.key)
     )

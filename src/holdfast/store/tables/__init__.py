@@ -15,6 +15,7 @@ from .events import duplicates, events
 from .executions import attempts, executions, steps
 from .keys import api_keys, users
 from .payloads import blobs, payloads
+from .rates import rates
 from .schedules import schedules
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "metadata",
     "pauses",
     "payloads",
+    "rates",
     "schedules",
     "steps",
     "users",

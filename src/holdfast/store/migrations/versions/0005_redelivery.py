@@ -1,4 +1,4 @@
-"""Redelivery, dead letters, sessions, schedules, events that are there once."""
+"""Redelivery, dead letters, sessions, schedules, events that are there once, rates."""
 
 from __future__ import annotations
 
@@ -38,6 +38,15 @@ def upgrade() -> None:
         sqlite_where=SINGLE,
         postgresql_where=SINGLE,
     )
+    op.create_table(
+        "rates",
+        sa.Column("owner_id", sa.Text(), nullable=False),
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("starts", sa.Text(), nullable=False),
+        sa.Column("free_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("owner_id", "pipeline", name=op.f("pk_rates")),
+    )
+    op.create_index("ix_rates_free_at", "rates", ["free_at"])
     op.create_table(
         "duplicates",
         sa.Column("key", sa.Text(), nullable=False),
@@ -119,6 +128,7 @@ def downgrade() -> None:
     """Go down."""
     op.drop_table("schedules")
     op.drop_table("duplicates")
+    op.drop_table("rates")
     op.drop_table("interventions")
     for index in ("ix_events_line", "uq_events_turn", "uq_events_singleton", "ix_events_delayed"):
         op.drop_index(index, "events")
