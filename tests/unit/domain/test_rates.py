@@ -16,6 +16,7 @@ def test_rates_are_written_short() -> None:
     assert Rate.of("3/10s") == Rate(3, 10 * SECOND)
     assert Rate.of("500/h") == Rate(500, 3600 * SECOND)
     assert Rate.of("1/7d") == Rate(1, 7 * 86_400 * SECOND)
+    assert str(Rate.of("10/m")) == "10/60s"
 
 
 @pytest.mark.parametrize(

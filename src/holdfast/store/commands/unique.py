@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from holdfast.domain.events import NewEvent
 from holdfast.domain.status import EVENT_ENDS, EventStatus
@@ -65,7 +67,11 @@ def _stored(count: int) -> Statement:
     )
 
 
-_PLACED_COLUMNS = (duplicates.c.key, duplicates.c.event_id, duplicates.c.until)
+_PLACED_COLUMNS: tuple[ColumnElement[Any], ...] = (
+    duplicates.c.key,
+    duplicates.c.event_id,
+    duplicates.c.until,
+)
 
 
 @cache
