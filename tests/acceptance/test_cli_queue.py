@@ -1,4 +1,4 @@
-"""Dead letters with the installed command: beside a hub, and in the store when none runs."""
+"""Dead letters and schedules with the installed command, in the store when no hub runs."""
 
 from __future__ import annotations
 
@@ -136,3 +136,15 @@ def test_from_the_dead_letter_to_the_answer(shell: Shell) -> None:
         finally:
             hub.terminate()
             hub.communicate(timeout=TIMEOUT_S)
+
+
+def test_schedules_are_set_paused_and_deleted(shell: Shell) -> None:
+    base = ("schedules", "set", "nightly", "--pipeline", "cli.away", "--data", "{}")
+    assert "never" in shell(*base, "--cron", "never", code=1)
+    made = shell.json(*base, "--cron", "30 2 * * MON-FRI", "--timezone", "Europe/Berlin")
+    assert (made["enabled"], made["missed"]) == (True, "skip")
+    assert "It is paused." in shell("schedules", "pause", "nightly")
+    listed = shell("schedules", "list")
+    assert "nightly" in listed
+    assert "paused" in listed
+    shell("schedules", "delete", "nightly")
