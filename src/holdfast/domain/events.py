@@ -83,7 +83,9 @@ class Event:
     pinned: str | None = None  # graph version of its checkpoints; no other may go on from them
     halt: dict[str, Any] | None = None  # where its halted execution goes on, see `domain.halts`
     errors: int = 0  # how often it ended with a temporary error
+    redeliver: int = 1  # 0: once it began it never begins again
     session_id: str | None = None  # the conversation it is a turn of
+    singleton_key: str | None = None  # no other unfinished event of its pipeline has it
     discarded: dict[str, Any] | None = None  # {"at", "by", "reason"} of a dead letter
 
 
