@@ -12,7 +12,8 @@ HoldfastError
 │   ├── AlreadyAnswered     already_answered      somebody else's answer was taken first
 │   ├── VersionGone         version_gone          it began under a version that is not loaded
 │   ├── NotReplayable       not_replayable        there is nothing here that could run it again
-│   └── NobodyWaits         nobody_waits          an event that only answers waits found none
+│   ├── NobodyWaits         nobody_waits          an event that only answers waits found none
+│   └── SingletonBusy       singleton_busy        its pipeline runs one such event at a time
 ├── DeclarationError        bad_declaration       a pipeline is wired wrongly; names the node
 │   └── CardError           bad_card              a card cannot be read; names line and column
 ├── ExpressionError         bad_expression        a card's expression cannot be worked out
@@ -148,6 +149,12 @@ class NobodyWaits(IllegalMove):
     """An event of a type that runs nothing and is only waited for, while nothing waits."""
 
     code = "nobody_waits"
+
+
+class SingletonBusy(IllegalMove):
+    """Another event of the pipeline with the same singleton key has not ended."""
+
+    code = "singleton_busy"
 
 
 class DeclarationError(HoldfastError):

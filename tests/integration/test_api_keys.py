@@ -19,12 +19,14 @@ from holdfast import settings
 from holdfast.api import (
     application,
     create_api,
+    dead_letters,
     events,
     executions,
     keys,
     pipelines,
     recordings,
     retention,
+    schedules,
     schemas,
     system,
 )
@@ -46,7 +48,17 @@ BASE = "http://127.0.0.1"
 
 ROUTES = [
     route
-    for room in (events, retention, executions, keys, pipelines, recordings, system)
+    for room in (
+        events,
+        dead_letters,
+        retention,
+        executions,
+        keys,
+        pipelines,
+        recordings,
+        schedules,
+        system,
+    )
     for route in room.router.routes
     if isinstance(route, APIRoute)
 ]
@@ -54,6 +66,11 @@ ROUTES = [
 BODIES = {
     "/api/v1/executions/{execution_id}/migrate": {"version": "1"},
     "/api/v1/executions/{verb}": {"filter": {}},
+    "/api/v1/schedules/{name}": {"cron": "* * * * *", "pipeline": "test.noop", "data": {}},
+    "/api/v1/dead-letters/replay": {"filter": {}},
+    "/api/v1/dead-letters/discard": {"filter": {}, "reason": "no more"},
+    "/api/v1/dead-letters/{event_id}": {"data": {}},
+    "/api/v1/dead-letters/{event_id}/discard": {"reason": "no more"},
 }
 """What routes need that look into their body before anything else."""
 

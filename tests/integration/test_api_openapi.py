@@ -57,6 +57,13 @@ OPERATIONS = [
     ("GET", "/api/v1/events"),
     ("GET", "/api/v1/events/{event_id}"),
     ("POST", "/api/v1/events/{event_id}/cancel"),
+    ("GET", "/api/v1/dead-letters"),
+    ("POST", "/api/v1/dead-letters/replay"),
+    ("POST", "/api/v1/dead-letters/discard"),
+    ("GET", "/api/v1/dead-letters/{event_id}"),
+    ("PATCH", "/api/v1/dead-letters/{event_id}"),
+    ("POST", "/api/v1/dead-letters/{event_id}/replay"),
+    ("POST", "/api/v1/dead-letters/{event_id}/discard"),
     ("GET", "/api/v1/executions"),
     ("POST", "/api/v1/executions/prune"),
     ("GET", "/api/v1/executions/{execution_id}"),
@@ -75,6 +82,12 @@ OPERATIONS = [
     ("GET", "/api/v1/pipelines"),
     ("GET", "/api/v1/pipelines/{name}"),
     ("POST", "/api/v1/recordings"),
+    ("GET", "/api/v1/schedules"),
+    ("PUT", "/api/v1/schedules/{name}"),
+    ("GET", "/api/v1/schedules/{name}"),
+    ("DELETE", "/api/v1/schedules/{name}"),
+    ("POST", "/api/v1/schedules/{name}/pause"),
+    ("POST", "/api/v1/schedules/{name}/resume"),
     ("POST", "/api/v1/keys"),
     ("GET", "/api/v1/keys"),
     ("DELETE", "/api/v1/keys/{key_id}"),
@@ -154,6 +167,8 @@ async def test_what_is_there_conforms(schema: Any, url: str, tmp_path: Path) -> 
             in_path["other_id"] = event["execution_id"]
             for method, path in OPERATIONS:
                 of_one = "{event_id}" in path or "{execution_id}" in path
+                if "/dead-letters/" in path:  # none of them is one; see test_dead_letters
+                    continue
                 # The one needs a body; the other is answered with 202, and later by an event.
                 if of_one and not path.endswith(("/migrate", "/replay")):
                     yield schema[path][method].Case(path_parameters=in_path)

@@ -81,13 +81,14 @@ async def submit_event(request: Request) -> Response:
     headers = {"location": event_path(submitted.id)}
     event = None if whole is None else whole.event
     if whole is not None and whole.event.status in EVENT_ENDS:
-        body = _detail(whole)
-        body["created"] = submitted.created
+        body = event_detail(whole)
+        body |= {"created": submitted.created, "duplicate": submitted.duplicate}
         return json(body, 200, headers)
     accepted = {
         "id": submitted.id,
         "status": (event or submitted).status.value,
         "created": submitted.created,
+        "duplicate": submitted.duplicate,
         "links": event_links(submitted.id, event.execution_id if event else None),
     }
     return json(accepted, 202, headers)
@@ -134,7 +135,7 @@ async def get_event(
     _check(event_id)
     if query.wait:
         await event_at_rest(parts.kit, parts.ended, event_id, caller.owner_id, query.wait)
-    return json(_detail(await read.event_whole(parts.kit, event_id, caller.owner_id)))
+    return json(event_detail(await read.event_whole(parts.kit, event_id, caller.owner_id)))
 
 
 @router.post(
@@ -174,7 +175,7 @@ async def _submit_and_wait(
     return submitted, await read.event_whole(parts.kit, submitted.id, owner_id)
 
 
-def _detail(whole: read.EventWithRuns) -> View:
+def event_detail(whole: read.EventWithRuns) -> View:
     """An event with its executions, and the result of the newest once it rests."""
     body = event_body(whole.event)
     body["executions"] = [execution_body(one) for one in whole.executions]

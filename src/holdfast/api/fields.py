@@ -46,11 +46,15 @@ Type = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=_LI
 
 Subject = Annotated[str, Field(min_length=1, max_length=1000, pattern=_LINE)]
 
+SessionId = Annotated[str, Field(min_length=1, max_length=200, pattern=_LINE)]
+
 Source = Annotated[
     str,
     Field(min_length=1, max_length=1000, pattern=r"^[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+$"),
 ]
 """A URI reference, as far as its characters go."""
+
+NAME_PATTERN = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_NAME_CHARS}}}", re.ASCII)
 
 PipelineName = Annotated[
     str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[A-Za-z0-9._-]+$")

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast
 from fastapi import Request
 from pydantic import ConfigDict, Field, ValidationError
 
+from holdfast.domain.events import MAX_DELAY_S
 from holdfast.errors import InvalidInput, UnsupportedMedia
 from holdfast.operations.submit import check_depth
 
-from .fields import PipelineName, Source, Strict, Subject, Time, Type
+from .fields import PipelineName, SessionId, Source, Strict, Subject, Time, Type
 from .problems import refusal, shown
 from .requests import decode, media_type, read_body
 
@@ -42,6 +43,17 @@ class PlainEvent(Strict):
     priority: int | None = Field(
         None, ge=-1000, le=1000, description="Higher runs first; without it the pipeline's own."
     )
+    session_id: SessionId | None = Field(
+        None, description="The conversation it is a turn of; turns run one after the other."
+    )
+    deliver_at: Time | None = Field(None, description="Not run before.")
+    delay: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_DELAY_S,
+        allow_inf_nan=False,
+        description="Seconds; not run earlier than that from now.",
+    )
 
 
 class CloudEvent(Strict):
@@ -58,6 +70,8 @@ class CloudEvent(Strict):
     time: Time | None = None
     datacontenttype: Literal["application/json"] | None = None
     traceparent: Annotated[str, Field(pattern=_TRACEPARENT)] | None = None
+    sessionid: SessionId | None = None
+    deliverat: Time | None = None
 
 
 M = TypeVar("M", bound=Strict)
@@ -75,6 +89,9 @@ class Intake(TypedDict):
     priority: int | None
     idempotency_key: str | None
     traceparent: str | None
+    session_id: str | None
+    deliver_at: datetime | None
+    delay_s: float
 
 
 async def read_event(request: Request) -> Intake:
@@ -113,6 +130,9 @@ async def read_event(request: Request) -> Intake:
             priority=plain.priority,
             idempotency_key=key,
             traceparent=traceparent,
+            session_id=plain.session_id,
+            deliver_at=plain.deliver_at,
+            delay_s=plain.delay or 0,
         )
     event = _checked(CloudEvent, fields)
     return Intake(
@@ -125,6 +145,9 @@ async def read_event(request: Request) -> Intake:
         priority=None,
         idempotency_key=key or f"{event.source} {event.id}",
         traceparent=_traceparent(event.traceparent) or traceparent,
+        session_id=event.sessionid,
+        deliver_at=event.deliverat,
+        delay_s=0,
     )
 
 

@@ -108,7 +108,11 @@ def _summary(declaration: Declaration) -> View:
         "deadline": declaration.deadline,
         "priority": declaration.priority,
         "retries": declaration.retries,
+        "redeliver": declaration.redeliver,
         "max_running": declaration.max_running,
+        "rate": declaration.rate and str(declaration.rate),
+        "dedup": declaration.dedup and declaration.dedup.total_seconds(),
+        "singleton": declaration.singleton is not False,
         "retention": declaration.retention and declaration.retention.total_seconds(),
         "links": {"pipeline": f"{ROOT}/pipelines/{declaration.name}"},
     }

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from holdfast.domain.diff import Verdict
 from holdfast.domain.events import Origin
 from holdfast.domain.keys import Scope
+from holdfast.domain.schedules import Missed
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -64,6 +65,7 @@ class Accepted(Answer):
     id: str
     status: EventStatus
     created: bool = Field(description="False when the idempotency key was known.")
+    duplicate: bool = Field(description="An event like it was there already: this one.")
     links: EventLinks
 
 
@@ -99,6 +101,22 @@ class Done(Answer):
     refused: list[Refused]
 
 
+class Moved(Answer):
+    """What became of an event."""
+
+    id: str
+    status: EventStatus
+    links: EventLinks
+
+
+class Discarded(Answer):
+    """Who discarded a dead letter, and why."""
+
+    at: Time
+    by: str = Field(description="Id of the API key, or the local user.")
+    reason: str
+
+
 class Event(Answer):
     """An event as lists show it."""
 
@@ -110,10 +128,13 @@ class Event(Answer):
     target: str
     target_kind: str
     priority: int
+    session_id: str | None = Field(description="The conversation it is a turn of.")
     idempotency_key: str | None
     status: EventStatus
     deliveries: int
-    crashes: int
+    crashes: int = Field(description="How often the process that ran it died.")
+    errors: int = Field(description="How often it ended with a temporary error.")
+    available_at: Time = Field(description="Not run before.")
     cancel_requested: bool
     execution_id: str | None
     parent_id: str | None = Field(description="Execution that its executions come from.")
@@ -121,6 +142,7 @@ class Event(Answer):
     received_at: Time
     finished_at: Time | None
     last_error: dict[str, Any] | None
+    discarded: Discarded | None = Field(description="Of a dead letter nobody runs again.")
     links: EventLinks
 
 
@@ -161,6 +183,7 @@ class Execution(Answer):
     delivery: int
     parent_id: str | None = Field(description="Execution that it comes from.")
     origin: Origin | None = Field(description="Why it has a parent.")
+    session_id: str | None
     trace_id: str | None
     status: ExecutionStatus
     error: dict[str, Any] | None
@@ -197,10 +220,32 @@ class EventDetail(Event):
     result: Result | None = Field(description="Of the newest execution, once the event has ended.")
 
 
+class Happened(Answer):
+    """One entry of a dead letter's history: a delivery, or what somebody did."""
+
+    what: str = Field(description="`delivered`, `edited`, `replayed` or `discarded`.")
+    at: Time
+    delivery: int | None = Field(None, description="Counted anew by a replay.")
+    execution_id: str | None = None
+    status: ExecutionStatus | None = None
+    error: dict[str, Any] | None = None
+    by: str | None = None
+    reason: str | None = None
+    before: dict[str, Any] | None = Field(None, description="What it counted until then.")
+    data: Any = Field(None, description="The event's data before an edit.")
+
+
+class DeadLetter(EventDetail):
+    """A dead letter with its whole history."""
+
+    history: list[Happened] = Field(description="In the order it happened.")
+
+
 class SubmittedEvent(EventDetail):
     """An event that has ended, as the answer to sending it."""
 
     created: bool = Field(description="False when the idempotency key was known.")
+    duplicate: bool = Field(description="An event like it was there already: this one.")
 
 
 class Validation(Answer):
@@ -467,8 +512,12 @@ class Pipeline(Answer):
     description: str
     deadline: float | None = Field(description="Seconds an execution may take.")
     priority: int = Field(description="Of its events when their sender names none.")
-    retries: int = Field(description="Deliveries wished for after a temporary error.")
+    retries: int = Field(description="Further deliveries after temporary errors.")
+    redeliver: bool = Field(description="False: an event that began never begins again.")
     max_running: int | None = Field(description="Executions that one hub runs at once.")
+    rate: str | None = Field(description="Executions of an owner that may begin in a time.")
+    dedup: float | None = Field(description="Seconds that an event like it is taken for it.")
+    singleton: bool = Field(description="One unfinished event at a time, of all or of a kind.")
     retention: float | None = Field(description="Seconds that records are kept.")
     links: PipelineLinks
 
@@ -531,6 +580,47 @@ class RecordingsKept(Answer):
     stored: list[str]
     refused: list[RecordingRefused]
     faults: int = Field(description="Entries that could not be understood and were passed over.")
+
+
+class ScheduleLinks(Answer):
+    """Where to go from a schedule."""
+
+    schedule: str
+    last_event: str | None
+
+
+class Schedule(Answer):
+    """A schedule."""
+
+    id: str
+    name: str
+    cron: str
+    timezone: str
+    pipeline: str
+    data: Any
+    priority: int | None
+    missed: Missed
+    enabled: bool = Field(description="False while it is paused.")
+    next_at: Time | None
+    last_at: Time | None = Field(description="The time its last event was due.")
+    last_event_id: str | None
+    last_missed_at: Time | None = Field(description="The last time that was passed over.")
+    last_error: dict[str, Any] | None = Field(description="Why its last time made no event.")
+    created_at: Time
+    updated_at: Time
+    links: ScheduleLinks
+
+
+class ScheduleList(Answer):
+    """All schedules, by name."""
+
+    items: list[Schedule]
+
+
+class Deleted(Answer):
+    """What is gone."""
+
+    deleted: str
 
 
 class Key(Answer):

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from . import cards, db, doctor, events, executions, keys, pipelines, replaying, up
+from . import (
+    cards,
+    db,
+    dead_letters,
+    doctor,
+    events,
+    executions,
+    keys,
+    pipelines,
+    replaying,
+    schedules,
+    up,
+)
 from .door import key_file
 from .main import VERSION, say_version
 
@@ -22,6 +34,8 @@ app.add_typer(events.app, name="events")
 executions.app.command("replay")(replaying.replay)
 executions.app.command("diff")(replaying.diff)
 app.add_typer(executions.app, name="executions")
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(cards.app, name="cards")
 app.add_typer(keys.app, name="keys")

@@ -17,8 +17,17 @@ from holdfast.errors import InvalidInput
 
 STDIN = "-"
 
-TEXT_FIELDS = ("type", "source", "subject", "time", "target", "idempotency_key")
-FIELDS = ("type", "data", "source", "subject", "time", "target", "priority", "idempotency_key")
+TEXT_FIELDS = (
+    "type",
+    "source",
+    "subject",
+    "time",
+    "target",
+    "idempotency_key",
+    "session_id",
+    "deliver_at",
+)
+FIELDS = ("type", "data", *TEXT_FIELDS[1:], "priority", "delay")
 """What a line may hold."""
 
 
@@ -87,6 +96,9 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
     if isinstance(priority, bool) or not isinstance(priority, int):
         got = type(priority).__name__
         wrong.append({"field": "priority", "expected": "a whole number", "got": got})
+    delay = body.get("delay", 0)
+    if isinstance(delay, bool) or not isinstance(delay, int | float):
+        wrong.append({"field": "delay", "expected": "seconds", "got": type(delay).__name__})
     if wrong:
         names = ", ".join(str(field["field"]) for field in wrong)
         raise InvalidInput(f"not an event: {names}", fields=wrong)

@@ -135,6 +135,7 @@ def event_sheet(view: View) -> list[Text]:
         ("type", Text(one_line(view["type"]))),
         ("source", Text(one_line(view["source"]))),
         ("subject", Text(one_line(view["subject"] or ""))),
+        ("session", Text(one_line(view.get("session_id") or ""))),
         ("key", Text(one_line(view["idempotency_key"] or ""))),
         ("received", Text(moment(view["received_at"]))),
         ("finished", Text(moment(view["finished_at"]))),
@@ -165,3 +166,38 @@ def progress_table(view: View) -> Table:
             milliseconds(node["duration_ms"]),
         )
     return drawn
+
+
+def history_lines(history: Sequence[View]) -> list[Text]:
+    """What happened to a dead letter, a line each."""
+    lines = [Text("history", "dim")]
+    for one in history:
+        told = Text.assemble((f"  {moment(one['at'])}  ", "dim"), one["what"])
+        if one["what"] == "delivered":
+            told.append(f" {one['delivery']}: ")
+            told.append(one["status"], style_of(one["status"]))
+            error: View = one["error"] or {}
+            told.append(f"  {one_line(error.get('message', ''), 120)}", "red")
+        else:
+            told.append(f" by {one_line(one['by'])}")
+            if one["reason"]:
+                told.append(f": {one_line(one['reason'], 120)}")
+        lines.append(told)
+    return lines
+
+
+def schedules_table(views: Sequence[View], width: int) -> Table:
+    """Schedules, by name."""
+    drawn = table("schedule", "pipeline", "cron", "timezone", "next", "last", "error")
+    for view in views:
+        error: View = view["last_error"] or {}
+        drawn.add_row(
+            Text(one_line(view["name"], 40)),
+            Text(one_line(view["pipeline"], 40)),
+            Text(one_line(view["cron"], 40)),
+            Text(one_line(view["timezone"], 40)),
+            moment(view["next_at"]) if view["enabled"] else Text("paused", "yellow"),
+            moment(view["last_at"]) if view["last_at"] else MISSING,
+            Text(one_line(error.get("message", ""), 120), "red"),
+        )
+    return fit(drawn, width)

@@ -18,6 +18,8 @@ from holdfast.domain.status import EVENT_ENDS
 from holdfast.errors import HoldfastError, HubUnreachable, InvalidInput
 
 from .answers import ERRORS, Entry, entries_of
+from .dead_letters import DeadLetters
+from .schedules import Schedules
 
 if TYPE_CHECKING:
     pass
@@ -44,7 +46,7 @@ RECONNECT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 _LOOPBACK = re.compile(r"https?://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)", re.IGNORECASE)
 
 
-class Client:
+class Client(DeadLetters, Schedules):
     """Talks to one hub; use it as `async with Client() as client`.
 
     Every method raises what the hub answered as the same error class the hub itself would raise
@@ -106,6 +108,9 @@ class Client:
         time: datetime | str | None = None,
         priority: int | None = None,
         target: str | None = None,
+        session_id: str | None = None,
+        deliver_at: datetime | str | None = None,
+        delay: float | None = None,
     ) -> View:
         """Send an event; when this returns, it is kept.
 
@@ -119,6 +124,9 @@ class Client:
             time: when it happened, with a time zone.
             priority: higher runs first; without it the pipeline's own.
             target: the pipeline, when it is not `type`.
+            session_id: the conversation it is a turn of; turns run one after the other.
+            deliver_at: not run before; with a time zone.
+            delay: seconds; not run earlier than that from now.
 
         Returns:
             `id`, `status`, `created`, `links`; the whole event with its `result` once it has
@@ -126,7 +134,8 @@ class Client:
         """
         body: View = {"type": type, "data": data}
         optional: View = {"source": source, "subject": subject, "time": time, "target": target}
-        optional["priority"] = priority
+        optional |= {"priority": priority, "session_id": session_id}
+        optional |= {"deliver_at": deliver_at, "delay": delay}
         body |= {name: value for name, value in optional.items() if value is not None}
         headers = {"content-type": "application/json"}
         if idempotency_key is not None:

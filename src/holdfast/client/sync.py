@@ -87,6 +87,62 @@ class SyncClient:
         """See `Client.cancel_event`."""
         return self._call(self._client.cancel_event, event_id)
 
+    def dead_letters_page(self, **filters: Any) -> View:
+        """See `Client.dead_letters_page`."""
+        return self._call(self._client.dead_letters_page, **filters)
+
+    def dead_letters(self, **filters: Any) -> Generator[View]:
+        """See `Client.dead_letters`."""
+        return self._each(self._client.dead_letters(**filters))
+
+    def dead_letter(self, event_id: str) -> View:
+        """See `Client.dead_letter`."""
+        return self._call(self._client.dead_letter, event_id)
+
+    def edit_dead_letter(self, event_id: str, data: Any) -> View:
+        """See `Client.edit_dead_letter`."""
+        return self._call(self._client.edit_dead_letter, event_id, data)
+
+    def replay_dead_letter(self, event_id: str) -> View:
+        """See `Client.replay_dead_letter`."""
+        return self._call(self._client.replay_dead_letter, event_id)
+
+    def discard_dead_letter(self, event_id: str, reason: str) -> View:
+        """See `Client.discard_dead_letter`."""
+        return self._call(self._client.discard_dead_letter, event_id, reason)
+
+    def replay_dead_letters(self, **options: Any) -> View:
+        """See `Client.replay_dead_letters`."""
+        return self._call(self._client.replay_dead_letters, **options)
+
+    def discard_dead_letters(self, reason: str, **options: Any) -> View:
+        """See `Client.discard_dead_letters`."""
+        return self._call(self._client.discard_dead_letters, reason, **options)
+
+    def schedules(self) -> View:
+        """See `Client.schedules`."""
+        return self._call(self._client.schedules)
+
+    def schedule(self, name: str) -> View:
+        """See `Client.schedule`."""
+        return self._call(self._client.schedule, name)
+
+    def put_schedule(self, name: str, **options: Any) -> View:
+        """See `Client.put_schedule`."""
+        return self._call(self._client.put_schedule, name, **options)
+
+    def pause_schedule(self, name: str) -> View:
+        """See `Client.pause_schedule`."""
+        return self._call(self._client.pause_schedule, name)
+
+    def resume_schedule(self, name: str) -> View:
+        """See `Client.resume_schedule`."""
+        return self._call(self._client.resume_schedule, name)
+
+    def delete_schedule(self, name: str) -> View:
+        """See `Client.delete_schedule`."""
+        return self._call(self._client.delete_schedule, name)
+
     def execution(self, execution_id: str) -> View:
         """See `Client.execution`."""
         return self._call(self._client.execution, execution_id)

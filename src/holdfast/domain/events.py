@@ -14,6 +14,9 @@ LOCAL_OWNER = "local"
 MAX_EVENT_BYTES = 1024 * 1024
 """Largest request body an event may come in."""
 
+MAX_DELAY_S = 366 * 86_400
+"""How far ahead an event may be sent."""
+
 MAX_DEPTH = 100
 """Deepest nesting of an event's data: JSON writers give up at 254."""
 
@@ -51,6 +54,12 @@ class NewEvent:
     parent_id: str | None = None  # execution that its executions come from
     origin: Origin | None = None  # … and why; None where there is no parent
     replay: str | None = None  # JSON: how a replay is to run
+    session_id: str | None = None  # of its owner; runs after what came before it in there
+    deliver_at: int | None = None  # not run before
+    delay_us: int = 0  # … nor before this long after it was stored
+    singleton_key: str | None = None  # no other unfinished event of its pipeline has it
+    dedup_key: str | None = None  # hash of what counts as the same event
+    dedup_us: int = 0  # how long another such event is taken for this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +97,11 @@ class Event:
     parent_id: str | None = None  # execution that its executions come from
     origin: Origin | None = None  # … and why; None where there is no parent
     replay: dict[str, Any] | None = None  # how a replay is to run
+    errors: int = 0  # how often it ended with a temporary error
+    redeliver: int = 1  # 0: once it began it never begins again
+    session_id: str | None = None  # the conversation it is a turn of
+    singleton_key: str | None = None  # no other unfinished event of its pipeline has it
+    discarded: dict[str, Any] | None = None  # {"at", "by", "reason"} of a dead letter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +121,7 @@ class Claimed:
     started_at: int
     goes_on: bool = False  # there are checkpoints to go on from
     halt: Halt | None = None  # where the same execution goes on
+    session_id: str | None = None
     answers: dict[str, Any] = field(default_factory=dict[str, Any])  # by id of the wait
     children: dict[str, str] = field(default_factory=dict[str, str])  # … and its child's event id
     parent_id: str | None = None  # execution that this one comes from

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from .checkpoints import Saved
 from .events import NewEvent, Origin
 from .halts import Halt, Totals, Wait
+from .redelivery import Redelivery
 from .status import ExecutionStatus, StepStatus
 
 PICO = 10**12
@@ -135,3 +136,7 @@ class Record:
     saved: tuple[Saved, ...] = ()  # checkpoints to be stored with it
     keeps_checkpoints: bool = False  # also when its event has come to rest
     event: NewEvent | None = None  # of a recording: stored with it, and never run
+    redelivery: Redelivery = field(
+        default_factory=Redelivery
+    )  # what its pipeline says of running it again
+    began: bool = True  # False when it was claimed, and certainly never run

@@ -31,6 +31,7 @@ NEEDS: Mapping[str, Scope] = {
     "migrate": Scope.WRITE,
     "replay": Scope.WRITE,
     "record": Scope.WRITE,
+    "schedule": Scope.WRITE,
     "prune": Scope.WRITE,
     "keys": Scope.ADMIN,
 }

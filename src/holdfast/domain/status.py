@@ -16,7 +16,7 @@ class EventStatus(StrEnum):
     WAITING = "waiting"  # holds no worker; resumes with an answer or at a time
     PAUSED = "paused"  # stopped by a person; resumes on request
     SUCCEEDED = "succeeded"
-    FAILED = "failed"  # permanent error, budget or timeout
+    FAILED = "failed"  # permanent error, budget, timeout, or not to be run again
     DEAD = "dead"  # used up its deliveries or crashed three times: a dead letter
     CANCELLED = "cancelled"
 
@@ -56,7 +56,7 @@ EVENT_MOVES: Mapping[EventStatus, frozenset[EventStatus]] = {
     ),
     E.WAITING: frozenset({E.QUEUED, E.CANCELLED}),
     E.PAUSED: frozenset({E.QUEUED, E.CANCELLED}),
-    E.DEAD: frozenset({E.QUEUED}),
+    E.DEAD: frozenset({E.QUEUED, E.CANCELLED}),  # replayed; discarded, with a reason
     E.SUCCEEDED: frozenset(),
     E.FAILED: frozenset(),
     E.CANCELLED: frozenset(),
@@ -107,7 +107,14 @@ def move_event(event_id: str, old: EventStatus, new: EventStatus) -> EventStatus
 
 
 def event_after(
-    outcome: ExecutionStatus, *, crashes: int, cancel_requested: bool, redeliver: bool = True
+    outcome: ExecutionStatus,
+    *,
+    crashes: int,
+    cancel_requested: bool,
+    redeliver: bool = True,
+    temporary: bool = False,
+    errors: int = 0,
+    retries: int = 0,
 ) -> EventStatus:
     """What an event becomes when its execution ended with `outcome`.
 
@@ -116,10 +123,19 @@ def event_after(
         crashes: how often the event's process died, this time included.
         cancel_requested: somebody asked to cancel while it ran.
         redeliver: whether it can be run again; a recording cannot.
+        temporary: it failed with an error that may be gone the next time.
+        errors: how often it did, this time included.
+        retries: how many such errors are followed by another delivery.
     """
     match outcome:
         case X.SUCCEEDED | X.PARTIAL:
             return E.SUCCEEDED
+        case X.FAILED if temporary:
+            if cancel_requested:
+                return E.CANCELLED
+            if not redeliver:
+                return E.FAILED
+            return E.DEAD if errors > retries else E.QUEUED
         case X.FAILED | X.TIMED_OUT:
             return E.FAILED
         case X.CANCELLED:

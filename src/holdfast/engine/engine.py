@@ -19,6 +19,7 @@ from holdfast.llm.factory import Models
 from holdfast.pipelines.base import Declaration
 from holdfast.pipelines.context import RunContext, running
 from holdfast.pipelines.onward import nodes_from
+from holdfast.pipelines.policy import worth_retrying
 from holdfast.pipelines.registry import Registry
 from holdfast.ports import Ports, RecordSink, RunSpec
 from holdfast.recording import Collector, RecordingHandler, Replaying
@@ -214,7 +215,9 @@ class Engine:
         except BaseException as error:  # user code may raise anything; it is recorded
             if not isinstance(error, HoldfastError):
                 log.debug("execution.failed", execution_id=x.spec.execution_id, exc_info=error)
-            return _unless_mismatched(x, Outcome(ExecutionStatus.FAILED, error=_error_of(error)))
+            return _unless_mismatched(
+                x, Outcome(ExecutionStatus.FAILED, error=self._told(x, error))
+            )
 
     async def _replaying(self, x: _Running, declaration: Declaration) -> Replaying | None:
         """What answers in a replay; None when all runs live, as after a halt."""
@@ -224,6 +227,24 @@ class Engine:
         install()
         onward = nodes_from(declaration, x.plan.start) if x.plan.start else frozenset[str]()
         return Replaying(recorded_from(written), x.plan, onward=onward)
+
+    def _told(self, x: _Running, error: BaseException) -> dict[str, Any]:
+        """An error as the record keeps it, with its class: that decides whether it runs again."""
+        described = _described(error)
+        if x.spec.name not in self._registry or self._threads.active(x.spec.execution_id) > 0:
+            return described  # code that could not be stopped still runs: never two of it at once
+        try:
+            failure = worth_retrying(error, self._registry.get(x.spec.name).retry_on)
+        except Exception as fault:  # an error may raise when it is looked at: its class is unknown
+            log.debug(
+                "execution.error_unreadable", execution_id=x.spec.execution_id, exc_info=fault
+            )
+            return described
+        if failure is not None:
+            described["error_class"] = failure.error_class
+            if failure.retry_after_s is not None:
+                described["retry_after_s"] = failure.retry_after_s
+        return described
 
     def _checkpointed(self, x: _Running, declaration: Declaration) -> CheckpointedRun:
         serializer = self._serializers.get(declaration.name)
@@ -287,7 +308,7 @@ def _unless_mismatched(x: _Running, outcome: Outcome) -> Outcome:
     replaying = x.collector.replaying
     if replaying is None or replaying.mismatch is None:
         return outcome
-    return Outcome(ExecutionStatus.FAILED, error=_error_of(replaying.mismatch))
+    return Outcome(ExecutionStatus.FAILED, error=_described(replaying.mismatch))
 
 
 async def _no_pause(_: float) -> None:
@@ -318,12 +339,6 @@ def _interrupted(interrupts: Any) -> Outcome:
     )
 
 
-def _error_of(error: BaseException) -> dict[str, Any]:
-    described = describe_error(error)
-    described.setdefault("code", "step_failed")
-    return described
-
-
 def _event_forms(event: Any, data: bytes) -> tuple[bytes, ...]:
     """JSON spellings under which the event may appear in a step's input.
 
@@ -334,3 +349,9 @@ def _event_forms(event: Any, data: bytes) -> tuple[bytes, ...]:
     if spelled != data and orjson.loads(spelled) == orjson.loads(data):
         return (data, spelled)
     return (data,)
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    described = describe_error(error)
+    described.setdefault("code", "step_failed")
+    return described

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import orjson
 
 from holdfast.bus import Notice
-from holdfast.bus.base import CANCEL, QUEUED
+from holdfast.bus.base import CANCEL, DELAYED, QUEUED
 from holdfast.domain.events import Claimed
 from holdfast.domain.ids import MICROS, now_us
 from holdfast.domain.status import MAX_CRASHES, EventStatus
@@ -83,6 +83,8 @@ class Dispatcher:
         self._limits = {
             one.name: one.max_running for one in kit.registry if one.max_running is not None
         }
+        self._once = frozenset(one.name for one in kit.registry if not one.redeliver)
+        self._rates = {one.name: one.rate for one in kit.registry if one.rate is not None}
         self._stop_listening: Callable[[], None] = kit.bus.listen(QUEUED, self._rung)
         self._task: asyncio.Task[None] | None = None
         kit.metrics.describe("holdfast_claims_total", "counter", "Events claimed.")
@@ -192,6 +194,8 @@ class Dispatcher:
                     lease_owner=self._kit.boot_id,
                     lease_us=int(LEASE_S * MICROS),
                     versions=self._versions,
+                    once=self._once,
+                    rates=self._rates,
                     room=self._room(),
                 )
             )
@@ -203,6 +207,8 @@ class Dispatcher:
             for execution_id in early:  # whoever has it now can be told
                 self._kit.bus.publish(Notice(CANCEL, execution_id=execution_id))
         self._kit.metrics.add("holdfast_claims_total", len(claimed))
+        if any(one.target in self._rates for one in claimed):
+            self._kit.bus.publish(Notice(DELAYED))  # others may have to wait for their rate
         return claimed
 
     async def _give_back_lost_claims(self) -> None:

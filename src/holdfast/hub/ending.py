@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from typing import TypeVar
 
 from holdfast.bus import Notice
-from holdfast.bus.base import ENDED, HALTED, QUEUED
+from holdfast.bus.base import DELAYED, ENDED, HALTED, QUEUED
 from holdfast.domain.executions import Record
+from holdfast.domain.redelivery import Redelivery
 from holdfast.domain.status import EVENT_ENDS, EventStatus, ExecutionStatus
 from holdfast.errors import HoldfastError, NotFound, StoreError, StoreRefused
 from holdfast.journal import Running
@@ -54,6 +56,9 @@ class Endings:
         kit.metrics.describe(
             "holdfast_records_refused_total", "counter", "Records set aside as files."
         )
+        kit.metrics.describe(
+            "holdfast_redeliveries_total", "counter", "Events that are to run again."
+        )
         kit.metrics.describe("holdfast_superseded_total", "counter", "Records that came too late.")
 
     def store(self, running: Running, *, counts_as_crash: bool = True) -> None:
@@ -65,8 +70,7 @@ class Endings:
     async def store_now(self, running: Running, *, counts_as_crash: bool = True) -> None:
         """Store a finished execution; returns when it is committed."""
         record = running.record(counts_as_crash=counts_as_crash)
-        if self._keeps_checkpoints(record.execution.name):
-            record = replace(record, keeps_checkpoints=True)
+        record = self._with_options(record)
         try:
             record = await self._with_differences(running, record)
             finished = await self._write(record)
@@ -89,14 +93,27 @@ class Endings:
             self._kit.bus.publish(
                 Notice(ENDED, event_id=running.event_id, execution_id=running.id, status=status)
             )
+            if record.execution.session_id is not None:  # the next turn of its session
+                self._kit.bus.publish(Notice(QUEUED))
         elif status is EventStatus.QUEUED:
-            self._kit.bus.publish(Notice(QUEUED, event_id=running.event_id))
+            topic = DELAYED if finished.pause_us else QUEUED
+            metrics.add("holdfast_redeliveries_total", pipeline=name)
+            self._kit.bus.publish(Notice(topic, event_id=running.event_id))
         else:
             self._kit.bus.publish(Notice(HALTED, event_id=running.event_id, status=status))
 
-    def _keeps_checkpoints(self, name: str) -> bool:
-        registry = self._kit.registry
-        return name in registry and registry.get(name).keep_checkpoints
+    def _with_options(self, record: Record) -> Record:
+        """A record with what its pipeline says of what follows."""
+        name = record.execution.name
+        if name not in self._kit.registry:
+            return record  # it is not loaded any more: nothing is tried again on its behalf
+        declared = self._kit.registry.get(name)
+        says = Redelivery(
+            retries=declared.retries,
+            backoff=declared.backoff,
+            chance=random.random(),  # noqa: S311 - spreads load, guards nothing
+        )
+        return replace(record, redelivery=says, keeps_checkpoints=declared.keep_checkpoints)
 
     async def _with_differences(self, running: Running, record: Record) -> Record:
         """The record of a replay says where it left the one it repeats."""

@@ -64,7 +64,7 @@ class Hub:
             kit,
             self.crew,
             default_deadline_s=options.default_deadline_s,
-            give_back=lambda one: self._crash(one, "it was claimed and not begun", counts=False),
+            give_back=lambda one: self._crash(one, "it was claimed and not begun", began=False),
         )
         self._leases = LeaseKeeper(kit, self._cancel, self._pause)
         self._results = ResultCache()
@@ -102,7 +102,7 @@ class Hub:
         await self._leases.close()
         for running in self.kit.journal.all():
             if running.finished is None:  # claimed, but no worker ever had it
-                self._crash(running.id, "the hub stopped before it could start", counts=False)
+                self._crash(running.id, "the hub stopped before it could start", began=False)
         await self._keeper.close()
         await self._endings.drain()
 
@@ -169,10 +169,13 @@ class Hub:
         )
         return submitted.id
 
-    def _crash(self, execution_id: str, reason: str, *, counts: bool) -> None:
+    def _crash(
+        self, execution_id: str, reason: str, *, counts: bool = False, began: bool = True
+    ) -> None:
         error = {"code": RUNNER_LOST, "message": reason}
         running = self.kit.journal.break_off(execution_id, ExecutionStatus.CRASHED, error)
         if running is not None:
+            running.began = began
             self._endings.store(running, counts_as_crash=counts)
 
     def _cancel_asked(self, notice: Notice) -> None:

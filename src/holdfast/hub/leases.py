@@ -69,8 +69,9 @@ class LeaseKeeper:
                 self._pause(held[event_id].id)
         for reaped in await self._kit.store.write(Reap(lease_owner=self._kit.boot_id)):
             log.warning("lease.expired", event_id=reaped.event_id, status=reaped.status)
-            topic = QUEUED if reaped.status is EventStatus.QUEUED else ENDED
-            self._kit.bus.publish(Notice(topic, reaped.event_id, status=reaped.status))
+            if reaped.status is not EventStatus.QUEUED:
+                self._kit.bus.publish(Notice(ENDED, reaped.event_id, status=reaped.status))
+            self._kit.bus.publish(Notice(QUEUED))  # it, or the next of its session
             announce(self._kit, reaped.others)
 
     async def _loop(self) -> None:

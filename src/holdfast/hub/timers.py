@@ -1,15 +1,16 @@
-"""Timers: halted executions go on when their time has come, or fail when it is over."""
+"""Timers: halted executions, delayed events and schedules, each when its time has come."""
 
 from __future__ import annotations
 
 import asyncio
 
 from holdfast.bus import Notice
-from holdfast.bus.base import HALTED, QUEUED
+from holdfast.bus.base import DELAYED, HALTED, QUEUED
 from holdfast.domain.ids import MICROS
 from holdfast.errors import StoreError
 from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
+from holdfast.operations.schedules import fire_due
 from holdfast.store.commands import Wake
 from holdfast.telemetry import logger
 
@@ -30,7 +31,9 @@ class Timers:
         self._versions = {name: one.version for name, one in kit.registry.versions().items()}
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._stop_listening = kit.bus.listen(HALTED, lambda _: self._bell.set())
+        self._stop_listening = [
+            kit.bus.listen(topic, lambda _: self._bell.set()) for topic in (HALTED, DELAYED)
+        ]
 
     def start(self) -> None:
         """Begin to wake."""
@@ -42,7 +45,8 @@ class Timers:
 
     async def close(self) -> None:
         """Wake nobody any more; another hub or the next boot does."""
-        self._stop_listening()
+        for stop in self._stop_listening:
+            stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -55,6 +59,9 @@ class Timers:
             except StoreError as error:
                 log.error("hub.wake_failed", error=str(error))
                 pause = RETRY_S
+            except Exception:  # of our own making: the other timers must not end with it
+                log.exception("hub.timers_fault")
+                pause = RETRY_S
             try:
                 async with asyncio.timeout(pause):
                     await self._bell.wait()
@@ -62,10 +69,13 @@ class Timers:
                 pass  # it is time
 
     async def _wake(self) -> float:
+        fires_in = await fire_due(self._kit)
         woken = await self._kit.store.write(Wake(versions=self._versions))
         for event_id in woken.events:
             self._kit.bus.publish(Notice(QUEUED, event_id=event_id))
         announce(self._kit, woken.others)
-        if woken.next_in_us is None:
-            return SWEEP_S
-        return min(SWEEP_S, woken.next_in_us / MICROS)
+        if woken.ready:
+            self._kit.bus.publish(Notice(QUEUED))
+        due = [] if woken.next_in_us is None else [woken.next_in_us / MICROS]
+        due += [] if fires_in is None else [fires_in]
+        return min([SWEEP_S, *due])

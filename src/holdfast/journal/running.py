@@ -77,6 +77,7 @@ class Running:
         self.halt = start.claimed.halt  # where it stood still before this part, if it did
         self.seq = self.halt.seq + 1 if self.halt else 0
         self.finished: Finished | None = None
+        self.began = True  # False when no worker ever had it
         self.streamed: dict[int, str] = {}  # text so far of model calls under way, by step
         self._assessor = assessor
         self._steps: dict[int, dict[str, Any]] = {}
@@ -162,7 +163,7 @@ class Running:
             code_version=halt.code_version if halt else self.start.code_version,
             delivery=claimed.delivery,
             parent_id=claimed.parent_id,
-            session_id=None,
+            session_id=claimed.session_id,
             trace_id=_trace_id(claimed.traceparent),
             status=ExecutionStatus(end.status) if end else ExecutionStatus.RUNNING,
             input=0 if self._entries else None,
@@ -219,6 +220,7 @@ class Running:
             lease_owner=self.start.lease_owner,
             fence=self.start.claimed.fence,
             counts_as_crash=counts_as_crash,
+            began=self.began,
             part=self.halt.part if self.halt else 0,
             reopened=tuple(one["step"] for one in self.halt.open) if self.halt else (),
             halt=self._halted(execution) if end and end.status in HALTED else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.bus import Notice
-from holdfast.bus.base import CANCEL, ENDED
+from holdfast.bus.base import CANCEL, ENDED, QUEUED
 from holdfast.domain.status import EXECUTION_ENDS, EventStatus
 from holdfast.errors import IllegalMove
 from holdfast.store.commands import Cancel, Cancelled
@@ -26,6 +26,7 @@ async def cancel_event(kit: Kit, event_id: str, owner_id: str) -> Cancelled:
     cancelled = await kit.store.write(Cancel(event_id=event_id, owner_id=owner_id))
     if cancelled.status is EventStatus.CANCELLED:
         kit.bus.publish(Notice(ENDED, event_id=event_id, status=cancelled.status))
+        kit.bus.publish(Notice(QUEUED))  # the next of its session
     else:
         kit.bus.publish(Notice(CANCEL, event_id=event_id, execution_id=cancelled.execution_id))
     announce(kit, cancelled.others)

@@ -24,7 +24,7 @@ from holdfast.store.queries import ExecutionsOf, SentBy
 
 from . import read
 from .kit import Kit
-from .submit import body_hash, check_depth
+from .submit import check_depth, event_hash
 
 MOST_TOLD = 100
 """Steps that an execution's flags name; `diff` names them all."""
@@ -95,7 +95,7 @@ async def replay(
                 idempotency_key=idempotency_key,
                 body_hash=""
                 if idempotency_key is None
-                else body_hash([execution_id, how.decode(), data]),
+                else event_hash([execution_id, how.decode(), data]),
                 priority=event.priority,
                 traceparent=None,
                 occurred_at=None,

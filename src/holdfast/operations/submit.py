@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import orjson
 
 from holdfast.bus import Notice
-from holdfast.bus.base import ENDED, QUEUED
-from holdfast.domain.events import ANSWERS, MAX_DEPTH, NewEvent
-from holdfast.domain.ids import new_id
+from holdfast.bus.base import DELAYED, ENDED, QUEUED
+from holdfast.domain.events import ANSWERS, MAX_DELAY_S, MAX_DEPTH, NewEvent
+from holdfast.domain.ids import MICROS, new_id, now_us
 from holdfast.errors import InvalidInput, UnknownPipeline
 from holdfast.pipelines.base import Declaration
 from holdfast.store.commands import Submit, Submitted
@@ -34,6 +34,9 @@ async def submit(
     priority: int | None = None,
     idempotency_key: str | None = None,
     traceparent: str | None = None,
+    session_id: str | None = None,
+    deliver_at: datetime | None = None,
+    delay_s: float = 0,
     event_id: str | None = None,
 ) -> Submitted:
     """Store an event so that it will run; when this returns, it is committed.
@@ -51,6 +54,9 @@ async def submit(
         priority: higher runs first; None for the pipeline's own.
         idempotency_key: the same key and body give the same event again.
         traceparent: W3C trace context of the request.
+        session_id: the conversation it is a turn of: turns run one after the other.
+        deliver_at: not run before; with a time zone.
+        delay_s: not run earlier than this many seconds from now.
         event_id: a `new_id` made before, by whoever listens for the event's end first.
 
     Raises:
@@ -58,10 +64,11 @@ async def submit(
         InvalidInput: the data does not fit its schema; `fields` says where.
         IdempotencyConflict: the key came before with another body.
         NobodyWaits: it runs no pipeline, and nothing waits for it now.
+        SingletonBusy: its pipeline runs one such event at a time, and one has not ended.
     """
     name = target or type
     answers = target is None and name not in kit.registry and name in kit.registry.awaited()
-    declaration = None if answers else _declaration(kit, name, "target" if target else "type")
+    declaration = None if answers else checked(kit, name, "target" if target else "type")
     check_depth(data)
     try:
         body = orjson.dumps(data)
@@ -71,10 +78,15 @@ async def submit(
             fields=[{"field": "data", "expected": "JSON", "got": str(error)}],
         ) from error
     kind, usual = ANSWERS, 0
+    unique: Unique = {}
     if declaration is not None:
-        declaration.validate(data)
+        unique = uniqueness(
+            declaration, declaration.validate(data), [owner_id, subject, session_id, data]
+        )
         kind, usual = declaration.kind, declaration.priority
-    occurred_at = microseconds(time)
+    occurred_at, at = microseconds(time), microseconds(deliver_at)
+    _check_delay(delay_s, at)
+    later = [session_id, at, delay_s] if session_id is not None or at or delay_s else []
     event = NewEvent(
         id=event_id or new_id(),
         owner_id=owner_id,
@@ -85,12 +97,18 @@ async def submit(
         target_kind=kind,
         data=body,
         idempotency_key=idempotency_key,
-        body_hash=body_hash([type, name, source, subject, occurred_at, priority or 0, data])
+        body_hash=event_hash(
+            [type, name, source, subject, occurred_at, priority or 0, data, *later]
+        )
         if idempotency_key is not None
         else "",
         priority=usual if priority is None else priority,
         traceparent=traceparent,
         occurred_at=occurred_at,
+        session_id=session_id,
+        deliver_at=at,
+        delay_us=int(delay_s * MICROS),
+        **unique,
     )
     submitted = await kit.store.write(Submit(event))
     for waiting in submitted.answered:
@@ -99,11 +117,52 @@ async def submit(
         kit.bus.publish(Notice(ENDED, event_id=submitted.id, status=submitted.status))
     elif submitted.created:
         kit.metrics.add("holdfast_events_submitted_total", pipeline=name)
+        if at or delay_s:
+            kit.bus.publish(Notice(DELAYED, event_id=submitted.id))
         kit.bus.publish(Notice(QUEUED, event_id=submitted.id))
     return submitted
 
 
-def _declaration(kit: Kit, name: str, field: str) -> Declaration:
+class Unique(TypedDict, total=False):
+    """Fields of `NewEvent` by which others like it are known."""
+
+    singleton_key: str | None
+    dedup_key: str
+    dedup_us: int
+
+
+def uniqueness(declaration: Declaration, event: Any, body: list[Any]) -> Unique:
+    """What a pipeline says of events like this one.
+
+    Args:
+        declaration: of the pipeline.
+        event: what it made of the data.
+        body: what two events share that are the same, their owner included.
+    """
+    fields: Unique = {"singleton_key": declaration.singleton_key(event)}
+    if declaration.dedup is not None:
+        fields["dedup_key"] = event_hash([declaration.name, *body])
+        fields["dedup_us"] = int(declaration.dedup.total_seconds() * MICROS)
+    return fields
+
+
+def _check_delay(delay_s: float, deliver_at: int | None) -> None:
+    ahead = max(delay_s, 0 if deliver_at is None else (deliver_at - now_us()) / MICROS)
+    if not 0 <= delay_s <= MAX_DELAY_S or ahead > MAX_DELAY_S:
+        field = "delay" if deliver_at is None else "deliver_at"
+        expected = f"at most {MAX_DELAY_S // 86_400} days ahead"
+        raise InvalidInput(
+            f"the event is to be delivered in {ahead:,.0f} s; {expected} is allowed",
+            fields=[{"field": field, "expected": expected, "got": f"{ahead:.0f} s"}],
+        )
+
+
+def checked(kit: Kit, name: str, field: str) -> Declaration:
+    """The pipeline of that name.
+
+    Raises:
+        UnknownPipeline: it is not loaded; `fields` names `field`.
+    """
     try:
         return kit.registry.get(name)
     except UnknownPipeline as error:
@@ -133,7 +192,7 @@ def _children(node: Any) -> list[Any]:
     return [child for child in found if isinstance(child, dict | list)]
 
 
-def body_hash(parts: list[Any]) -> str:
-    """Identity of what was sent, to tell a repeat from a conflict."""
+def event_hash(parts: list[Any]) -> str:
+    """Tells a repeat from a conflict: the hash of what an event says."""
     canonical = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(canonical).hexdigest()

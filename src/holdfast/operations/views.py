@@ -58,10 +58,13 @@ def event_view(event: Event, *, with_data: bool = True) -> View:
         "target": event.target,
         "target_kind": event.target_kind,
         "priority": event.priority,
+        "session_id": event.session_id,
         "idempotency_key": event.idempotency_key,
         "status": event.status.value,
         "deliveries": event.deliveries,
         "crashes": event.crashes,
+        "errors": event.errors,
+        "available_at": iso(event.available_at),
         "cancel_requested": event.cancel_requested_at is not None,
         "execution_id": event.execution_id,
         "parent_id": event.parent_id,
@@ -69,6 +72,7 @@ def event_view(event: Event, *, with_data: bool = True) -> View:
         "received_at": iso(event.received_at),
         "finished_at": iso(event.finished_at),
         "last_error": event.last_error,
+        "discarded": event.discarded and {**event.discarded, "at": iso(event.discarded["at"])},
     }
     if with_data:
         view["data"] = event.data
@@ -87,6 +91,7 @@ def execution_view(execution: Execution) -> View:
         "delivery": execution.delivery,
         "parent_id": execution.parent_id,
         "origin": execution.origin,
+        "session_id": execution.session_id,
         "trace_id": execution.trace_id,
         "status": execution.status.value,
         "error": execution.error,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, ClassVar, TypedDict, Unpack
 
 from langgraph.graph.state import CompiledStateGraph
 
-from holdfast.errors import DeclarationError
+from holdfast.domain.rates import Rate
+from holdfast.domain.redelivery import BETWEEN_DELIVERIES, Backoff
+from holdfast.errors import DeclarationError, InvalidInput
 
 from .budget import Budget
+from .policy import exception_classes
 
 MAX_NAME_CHARS = 200
 
@@ -31,7 +34,13 @@ class DeclarationOptions(TypedDict, total=False):
     deadline: float | None
     priority: int
     retries: int
+    backoff: Backoff
+    retry_on: type[Exception] | Sequence[type[Exception]]
+    redeliver: bool
+    dedup: timedelta | None
+    singleton: bool | Callable[[Any], str]
     max_running: int | None
+    rate: str | None
     retention: timedelta | None
     durable: bool
     keeps: Sequence[type[Any]]
@@ -49,9 +58,19 @@ class Declaration(ABC):
         description: one sentence for people.
         deadline: seconds an execution may take; None for the hub's default.
         priority: of its events when their sender names none, -1000 to 1000; higher runs first.
-        retries: how often an event should be delivered again after a temporary error. Kept with
-            the declaration and shown; no hub acts on it yet.
+        retries: how often an event is delivered again after a temporary error before it is set
+            aside as a dead letter.
+        backoff: pauses before these deliveries; a provider's `Retry-After` comes on top.
+        retry_on: exception classes of your own that count as temporary.
+        redeliver: False for work that must not begin twice: whatever fails, the process that
+            dies included, ends the event `failed`.
+        dedup: how long an event with the same data, subject and session of the same owner is taken
+            for the first one, which then stands for both; None for never.
+        singleton: True: at most one unfinished event of an owner; a function of the event: at most
+            one for each text it gives. A second one is refused.
         max_running: executions that one hub runs at once; None for as many as there are slots.
+        rate: how many executions of one owner may begin within a time, whatever the hubs: `10/m`,
+            `500/h`, `3/10s`; further events wait. Every beginning and going on counts.
         retention: how long records are kept when old ones are pruned; None for ever.
         durable: every step is checkpointed before the next one starts; after a crash the work goes
             on from the last finished step.
@@ -77,7 +96,13 @@ class Declaration(ABC):
         self.deadline = options.get("deadline")
         self.priority = options.get("priority", 0)
         self.retries = options.get("retries", 0)
+        self.backoff = options.get("backoff", BETWEEN_DELIVERIES)
+        self.retry_on = exception_classes(options.get("retry_on", ()), f"pipeline {name}")
+        self.redeliver = options.get("redeliver", True)
+        self.dedup = options.get("dedup")
+        self.singleton = options.get("singleton", False)
         self.max_running = options.get("max_running")
+        self.rate = _rate(options.get("rate"), f"pipeline {name}")
         self.retention = options.get("retention")
         self.durable = options.get("durable", False)
         self.keeps = tuple(options.get("keeps", ()))
@@ -100,10 +125,37 @@ class Declaration(ABC):
             )
         if self.retries < 0:
             raise DeclarationError(f"{where}: retries={self.retries} is negative")
+        if self.retries and not self.redeliver:
+            raise DeclarationError(
+                f"{where}: retries={self.retries} and redeliver=False contradict each other"
+            )
+        if self.dedup is not None and self.dedup <= timedelta(0):
+            raise DeclarationError(f"{where}: dedup={self.dedup} is no span of time")
+        if not isinstance(self.singleton, bool) and not callable(self.singleton):
+            raise DeclarationError(f"{where}: singleton takes True or a function of the event")
         if self.max_running is not None and self.max_running < 1:
             raise DeclarationError(f"{where}: max_running={self.max_running} lets nothing run")
         if self.retention is not None and self.retention <= timedelta(0):
             raise DeclarationError(f"{where}: a retention of {self.retention} keeps nothing")
+
+    def singleton_key(self, event: Any) -> str | None:
+        """What no two unfinished events of an owner may share; None when they may share all.
+
+        Args:
+            event: what `validate` made of the data.
+
+        Raises:
+            InvalidInput: the author's function gives no text.
+        """
+        if isinstance(self.singleton, bool):
+            return "" if self.singleton else None
+        key: Any = self.singleton(event)
+        if not isinstance(key, str):
+            raise InvalidInput(
+                f"pipeline {self.name}: its singleton function gave {key!r:.100} and no text",
+                fields=[{"field": "data", "expected": "a singleton key", "got": repr(key)[:100]}],
+            )
+        return key
 
     @cached_property
     def code_version(self) -> str:
@@ -216,3 +268,10 @@ class Declarations(ABC):
         Raises:
             DeclarationError: something is wrong with one.
         """
+
+
+def _rate(text: str | None, where: str) -> Rate | None:
+    try:
+        return None if text is None else Rate.of(text)
+    except (TypeError, ValueError) as error:
+        raise DeclarationError(f"{where}: {error}") from error

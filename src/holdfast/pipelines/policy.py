@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from holdfast.domain.redelivery import RETRIED, Backoff
 from holdfast.errors import BranchesFailed, DeclarationError
-from holdfast.llm.failures import classify
+from holdfast.llm.failures import Failure, classify
 
 if TYPE_CHECKING:
     from .nodes import Node
     from .state import State
 
-RETRIED = frozenset({"temporary", "rate_limit"})
-"""Classes of errors that are worth another try."""
-
 RETRY_AFTER_AT_MOST_S = 300.0
 """A provider that asks to wait longer than this is not waited for: a held slot is worth more."""
 
 ABORT, CONTINUE = "abort", "continue"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """Pauses before retries: `first`, then each `factor` times the one before, at most `most`.
-
-    Attributes:
-        first: seconds before the first retry.
-        factor: by which each further pause grows.
-        most: seconds no pause is longer than.
-        jitter: share of a pause that is left to chance, 0 to 1, so that many executions that
-            failed together do not come back together.
-    """
-
-    first: float = 0.5
-    factor: float = 2.0
-    most: float = 30.0
-    jitter: float = 0.5
-
-    def pause(self, retry: int, chance: float) -> float:
-        """Seconds before a retry.
-
-        Args:
-            retry: its number, from 1.
-            chance: a random number from 0 to 1.
-        """
-        whole = min(self.most, self.first * self.factor ** min(retry - 1, 64))
-        return whole * (1 - self.jitter * chance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,18 +89,11 @@ class Policy:
             error: what the try before ended with.
             chance: a random number from 0 to 1.
         """
-        if retry > self.retries or not self._worth_retrying(error):
+        if retry > self.retries or not worth_retrying(error, self.retry_on):
             return None
         pause = self.backoff.pause(retry, chance)
         asked = classify(error).retry_after_s or 0.0
         return None if asked > RETRY_AFTER_AT_MOST_S else max(pause, asked)
-
-    def _worth_retrying(self, error: BaseException) -> bool:
-        if isinstance(error, self.retry_on):
-            return True
-        if isinstance(error, BranchesFailed):  # a group: only if all that failed are
-            return all(map(self._worth_retrying, error.errors))
-        return classify(error).error_class in RETRIED
 
     def describe(self) -> dict[str, Any]:
         """What differs from a plain call, for drawings."""
@@ -146,6 +109,25 @@ class Policy:
         if self.on_failure != ABORT:
             told["on_failure"] = self.on_failure
         return told
+
+
+def worth_retrying(error: BaseException, retry_on: tuple[type[Exception], ...]) -> Failure | None:
+    """What is known of a failure that may be gone the next time; None for any other.
+
+    Args:
+        error: what was raised.
+        retry_on: classes that are worth another try besides temporary errors and rate limits.
+    """
+    if isinstance(error, retry_on):
+        return replace(classify(error), error_class="temporary")
+    if isinstance(error, BranchesFailed):  # a group: only if all that failed are
+        all_ = [worth_retrying(one, retry_on) for one in error.errors]
+        known = [one for one in all_ if one is not None]
+        if not known or len(known) < len(all_):
+            return None
+        return max(known, key=lambda one: one.retry_after_s or 0.0)
+    failure = classify(error)
+    return failure if failure.error_class in RETRIED else None
 
 
 def policy_of(options: PolicyOptions, where: str) -> Policy:
@@ -171,14 +153,23 @@ def policy_of(options: PolicyOptions, where: str) -> Policy:
         raise DeclarationError(f"{where}: retries={given['retries']} is negative")
     if given.get("concurrency") is not None and given["concurrency"] < 1:
         raise DeclarationError(f"{where}: concurrency={given['concurrency']} lets nothing run")
-    kinds = given.get("retry_on", ())
-    given["retry_on"] = (kinds,) if isinstance(kinds, type) else tuple(kinds)
-    for kind in given["retry_on"]:
-        if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise DeclarationError(f"{where}: retry_on names {kind!r}, which is no exception class")
+    given["retry_on"] = exception_classes(given.get("retry_on", ()), where)
     given["on_failure"] = _name(given.get("on_failure", ABORT))
     given["cache"] = _cache(given.get("cache"), where)
     return Policy(**given)
+
+
+def exception_classes(kinds: Any, where: str) -> tuple[type[Exception], ...]:
+    """What `retry_on` names.
+
+    Raises:
+        DeclarationError: something that is no exception class.
+    """
+    named: tuple[Any, ...] = (kinds,) if isinstance(kinds, type) else tuple(kinds)
+    for kind in named:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise DeclarationError(f"{where}: retry_on names {kind!r}, which is no exception class")
+    return named
 
 
 def _name(target: Any) -> str:

@@ -82,11 +82,17 @@ def _totals(**values: Any) -> Totals:
 
 
 EVENT = Shape(
-    Event, _names(Event), json=("data", "last_error", "halt", "replay"), status=EventStatus
+    Event,
+    _names(Event),
+    json=("data", "last_error", "halt", "replay", "discarded"),
+    status=EventStatus,
 )
 
 LISTED_EVENT = Shape(
-    Event, _names(Event, "data"), json=("last_error", "halt", "replay"), status=EventStatus
+    Event,
+    _names(Event, "data"),
+    json=("last_error", "halt", "replay", "discarded"),
+    status=EventStatus,
 )
 """An event without its data."""
 

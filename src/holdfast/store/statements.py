@@ -46,7 +46,9 @@ class Statement:
 
 
 class Conflict(NamedTuple):
-    """Rows that an insert passes over: those that would break this unique index."""
+    """Rows that an insert passes over: those that would break this unique index; without columns,
+    any of the table's.
+    """
 
     columns: tuple[str, ...]
     where: ColumnElement[bool] | None = None
@@ -99,7 +101,7 @@ class Compiler:
         )
         if insert.conflict is not None:
             core = core.on_conflict_do_nothing(
-                index_elements=insert.conflict.columns, index_where=insert.conflict.where
+                index_elements=insert.conflict.columns or None, index_where=insert.conflict.where
             )
         if insert.replaces:
             key = insert.table.primary_key.columns.keys()

@@ -26,10 +26,10 @@ def test_every_status_has_its_moves() -> None:
     assert set(EXECUTION_MOVES) == set(ExecutionStatus)
 
 
-def test_ends_have_no_moves_and_a_dead_letter_only_its_replay() -> None:
+def test_ends_have_no_moves_and_a_dead_letter_only_its_replay_or_discard() -> None:
     for status in EVENT_ENDS - {EventStatus.DEAD}:
         assert EVENT_MOVES[status] == frozenset()
-    assert EVENT_MOVES[EventStatus.DEAD] == {EventStatus.QUEUED}
+    assert EVENT_MOVES[EventStatus.DEAD] == {EventStatus.QUEUED, EventStatus.CANCELLED}
     assert {s for s, moves in EVENT_MOVES.items() if not moves} <= EVENT_ENDS
     assert {
         ExecutionStatus.RUNNING,

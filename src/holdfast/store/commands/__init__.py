@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .checkpoints import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
+from .dead_letters import Intervene, Intervened
 from .going_on import Answer, AskPause, Migrate, Resumed, Unpause, Wake, Woken
 from .held import Moved
 from .intake import Cancel, Cancelled, Submit, Submitted
@@ -11,6 +12,7 @@ from .leases import Claim, Extended, ExtendLeases, GivenBack, Reap, TakeBack
 from .pauses import PausePipeline, UnpausePipeline
 from .prune import Prune
 from .records import Finish, Finished
+from .schedules import DeleteSchedule, Due, DueSchedules, EnableSchedule, Fire, PutSchedule
 
 __all__ = [
     "Answer",
@@ -20,18 +22,26 @@ __all__ = [
     "Claim",
     "CopyThread",
     "CreateKey",
+    "DeleteSchedule",
     "DropRuns",
+    "Due",
+    "DueSchedules",
+    "EnableSchedule",
     "ExtendLeases",
     "Extended",
     "Fence",
     "Finish",
     "Finished",
+    "Fire",
     "GivenBack",
+    "Intervene",
+    "Intervened",
     "Migrate",
     "Moved",
     "PausePipeline",
     "Prune",
     "PruneThreads",
+    "PutSchedule",
     "Reap",
     "Resumed",
     "RevokeKey",

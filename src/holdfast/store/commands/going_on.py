@@ -18,6 +18,8 @@ from holdfast.store.tables.base import word
 
 from .halting import StoredWait, answer, call_off, is_set_aside, waits_of
 from .held import HeldEvent, Moved, hold, save
+from .rates import next_free
+from .unique import forget_duplicates
 
 _DUE = Statement(
     select(
@@ -37,6 +39,18 @@ _DUE = Statement(
     )
     .order_by(waits.c.wake_at)
     .limit(bindparam("limit"))
+)
+_DELAYED = (
+    events.c.status == word(EventStatus.QUEUED),
+    events.c.available_at > events.c.received_at,
+)
+_NEXT_DELAYED = Statement(
+    select(func.min(events.c.available_at)).where(
+        *_DELAYED, events.c.available_at > bindparam("now")
+    )
+)
+_NOW_READY = Statement(
+    select(events.c.id).where(*_DELAYED, events.c.available_at <= bindparam("now")).limit(1)
 )
 _NEXT = Statement(
     select(func.min(waits.c.wake_at)).where(
@@ -234,11 +248,13 @@ class Woken:
         events: ids of those that are queued now.
         others: children that were called off, for nobody waits for them any more.
         next_in_us: until the next time is due; None when nothing waits for one.
+        ready: whether events may run now that were delayed, or had to wait for their rate.
     """
 
     events: tuple[str, ...]
     next_in_us: int | None
     others: tuple[Moved, ...] = ()
+    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,9 +302,14 @@ def _wake(tx: Writes, command: Wake) -> Woken:
     answer(tx, answers)
     others = save(tx, woken.values())
     others += call_off(tx, late) if late else []
-    ((following,),) = tx.rows(_NEXT, {"now": now})
+    forget_duplicates(tx)
+    times = [*tx.rows(_NEXT, {"now": now}), *tx.rows(_NEXT_DELAYED, {"now": now})]
+    free_at, free = next_free(tx, now)
+    times.append((free_at,))
+    following = min((at for (at,) in times if at is not None), default=None)
     return Woken(
         events=tuple(woken),
         next_in_us=None if following is None else following - now,
         others=tuple(others),
+        ready=free or bool(tx.rows(_NOW_READY, {"now": now})),
     )

@@ -47,6 +47,8 @@ class HeldEvent:
     pinned: str | None
     halt: dict[str, Any] | None
     origin: str | None
+    errors: int
+    redeliver: int  # 0 when it must not begin again
     came: dict[str, Any] | None = field(default=None, init=False)
 
     def leased_to(self, lease_owner: str, fence: int) -> bool:
@@ -57,8 +59,13 @@ class HeldEvent:
             and self.fence == fence
         )
 
-    def move(self, new: EventStatus, at: int) -> None:
+    def move(self, new: EventStatus, at: int, *, pause: int = 0) -> None:
         """Make it `new`; whatever is no longer running loses its lease.
+
+        Args:
+            new: the status.
+            at: now.
+            pause: microseconds that a queued one is not claimed.
 
         Raises:
             IllegalMove: the status does not allow it.
@@ -68,7 +75,7 @@ class HeldEvent:
             return
         self.lease_owner = self.lease_until = None
         if new is EventStatus.QUEUED:
-            self.available_at = at
+            self.available_at = at + pause
         elif new in EVENT_ENDS:
             self.finished_at = at
 

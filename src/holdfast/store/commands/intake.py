@@ -35,6 +35,7 @@ from holdfast.store.tables import events
 
 from .halting import Arrival, answer_waiting, awaiting, cancel_halted
 from .held import HeldEvent, Moved, hold, save
+from .unique import INSERT_SINGLE, busy_singles, find_duplicates, single_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Submitted:
         status: the stored event's, now.
         received_at: when it was stored.
         created: False when the key was known.
+        duplicate: an event like it was there already; that one stands for both.
         answered: events that waited for this one and go on now.
     """
 
@@ -53,6 +55,7 @@ class Submitted:
     status: EventStatus
     received_at: int
     created: bool
+    duplicate: bool = False
     answered: tuple[str, ...] = ()
 
 
@@ -61,7 +64,16 @@ _INSERT = Insert(
     unless=Conflict(("owner_id", "idempotency_key"), events.c.idempotency_key.is_not(None)),
 )
 
-_TEXTS = ("owner_id", "type", "source", "subject", "target", "idempotency_key", "traceparent")
+_TEXTS = (
+    "owner_id",
+    "type",
+    "source",
+    "subject",
+    "target",
+    "idempotency_key",
+    "traceparent",
+    "session_id",
+)
 
 
 @cache
@@ -88,6 +100,7 @@ class Submit(Command[Submitted]):
         IdempotencyConflict: the key was used with another body.
         InvalidInput: a text that a database cannot hold.
         NobodyWaits: it runs nothing by itself, and nothing waits for it.
+        SingletonBusy: another event with its singleton key has not ended.
     """
 
     lane: ClassVar[Lane] = "submit"
@@ -102,15 +115,24 @@ class Submit(Command[Submitted]):
         now = tx.now()
         refused: list[HoldfastError | None] = [_unfit(command.event) for command in commands]
         fit = [c.event for c, error in zip(commands, refused, strict=True) if error is None]
+        same = _duplicates(tx, fit)
+        fit = [event for event in fit if event.id not in same]
         answered = _answered(tx, fit)
+        asked = fit
         fit = [event for event in fit if event.target_kind != ANSWERS or event.id in answered]
         # Sorted, so that two hubs that take the same keys never wait for each other.
-        tx.insert(_INSERT, sorted((event_row(event, now) for event in fit), key=_key_of_row))
-        first = _first_by_key(
-            tx, [c.event for c, error in zip(commands, refused, strict=True) if error is None]
+        plain_ones = [event for event in fit if event.singleton_key is None]
+        tx.insert(_INSERT, sorted((event_row(event, now) for event in plain_ones), key=_key_of_row))
+        singles = [event for event in fit if event.singleton_key is not None]
+        tx.insert(
+            INSERT_SINGLE, [event_row(event, now) for event in sorted(singles, key=single_of)]
         )
+        first = _first_by_key(tx, asked)
+        busy = busy_singles(tx, singles)
         return [
-            error or _result(command.event, first, answered, now)
+            error
+            or same.get(command.event.id)
+            or _result(command.event, first, answered, busy, now)
             for command, error in zip(commands, refused, strict=True)
         ]
 
@@ -134,6 +156,21 @@ def _first_by_key(tx: Writes, new: Sequence[NewEvent]) -> dict[tuple[str, str], 
     return known
 
 
+def _duplicates(tx: Writes, new: Sequence[NewEvent]) -> dict[str, Submitted]:
+    """Events like one that is there already, which stands for them; a known key goes first."""
+    asked = [one for one in new if one.dedup_key is not None]
+    if not asked:
+        return {}
+    known = _first_by_key(tx, asked)
+    asked = [one for one in asked if (one.owner_id, one.idempotency_key or "") not in known]
+    return {
+        id_: Submitted(
+            id=first, status=status, received_at=received_at, created=False, duplicate=True
+        )
+        for id_, (first, status, received_at) in find_duplicates(tx, asked).items()
+    }
+
+
 def _answered(tx: Writes, new: Sequence[NewEvent]) -> dict[str, list[str]]:
     """Whom these events answer; a key that is known answers nobody again."""
     waiting = awaiting(tx, {one.type for one in new})
@@ -153,6 +190,7 @@ def _result(
     event: NewEvent,
     first: dict[tuple[str, str], _Known],
     answered: Mapping[str, list[str]],
+    busy: Mapping[str, HoldfastError],
     now: int,
 ) -> Submitted | HoldfastError:
     waited = tuple(answered.get(event.id, ()))
@@ -163,6 +201,8 @@ def _result(
             + (f" about {event.subject}" if event.subject else ""),
             hint="it runs nothing by itself; send it again when something waits for it",
         )
+    if known is False and event.id in busy:
+        return busy[event.id]
     if event.idempotency_key is not None:
         body_hash, found = first[event.owner_id, event.idempotency_key]
         if body_hash != event.body_hash:
@@ -194,7 +234,7 @@ def event_row(event: NewEvent, now: int) -> tuple[object, ...]:
         (EventStatus.SUCCEEDED if rests else EventStatus.QUEUED).value,
         0,  # deliveries
         0,  # crashes
-        now,  # available_at
+        max(now + event.delay_us, event.deliver_at or 0),  # available_at
         None,  # lease_owner
         None,  # lease_until
         0,  # fence
@@ -211,6 +251,11 @@ def event_row(event: NewEvent, now: int) -> tuple[object, ...]:
         event.parent_id,
         event.origin,
         event.replay,
+        0,  # errors
+        1,  # redeliver
+        event.session_id,
+        event.singleton_key,
+        None,  # discarded
     )
 
 
@@ -278,6 +323,9 @@ class Cancel(Command[Cancelled]):
             if event is None or event.owner_id != command.owner_id:
                 results.append(NotFound(f"there is no event {command.event_id}"))
                 continue
+            if event.status is EventStatus.DEAD:
+                results.append(_not_cancelled(event))
+                continue
             if event.status is EventStatus.RUNNING:
                 event.cancel_requested_at = event.cancel_requested_at or now
             else:
@@ -305,3 +353,10 @@ def _with_others(
             results[place] = replace(result, others=others)
             break
     return results
+
+
+def _not_cancelled(event: HeldEvent) -> IllegalMove:
+    return IllegalMove(
+        f"event {event.id} is dead and cannot become cancelled just so",
+        hint=f"a dead letter is discarded with a reason: holdfast dead-letters discard {event.id}",
+    )

@@ -13,6 +13,8 @@ from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Execution, Totals
 from holdfast.domain.halts import Halt
 from holdfast.domain.ids import new_id
+from holdfast.domain.rates import Rate
+from holdfast.domain.redelivery import not_redelivered
 from holdfast.domain.status import EventStatus, ExecutionStatus, event_after
 from holdfast.store.base import Command, Lane, Row, Writes
 from holdfast.store.frames import to_json
@@ -23,6 +25,8 @@ from holdfast.store.tables.base import word
 
 from .halting import Halts, set_aside, waits_of
 from .held import COLUMNS, NAMES, HeldEvent, Moved, held, hold, lock, save
+from .rates import FULL, Allowances
+from .turns import ITS_TURN
 
 CLAIMED_COLUMNS = (
     events.c.target,
@@ -32,6 +36,7 @@ CLAIMED_COLUMNS = (
     events.c.parent_id,
     events.c.origin,
     events.c.replay,
+    events.c.session_id,
 )
 
 
@@ -46,6 +51,8 @@ def next_runnable(names: int) -> Statement:
             events.c.target.in_(slots("name", names)),
             events.c.cancel_requested_at.is_(None),
             events.c.target.not_in(select(pauses.c.pipeline)),
+            ITS_TURN,
+            ~FULL,
         )
         .order_by(events.c.priority.desc(), events.c.available_at, events.c.id)
         .limit(bindparam("limit")),
@@ -61,6 +68,7 @@ _GO_ON = Statement(
 )
 
 _ID = NAMES.index("id")
+_OWNER = NAMES.index("owner_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,8 @@ class Claim(Command[list[Claimed]]):
 
     Attributes:
         versions: per pipeline name (graph version, code version); only these are taken.
+        once: names of the pipelines whose events must not begin twice.
+        rates: of the pipelines that have one; counted for each owner apart.
         room: how many more of a pipeline may be taken; one that is not named has no limit.
         limit: at most so many.
         lease_owner: boot id of the hub.
@@ -82,6 +92,8 @@ class Claim(Command[list[Claimed]]):
     lease_owner: str
     lease_us: int
     room: Mapping[str, int] = field(default_factory=dict[str, int])
+    once: frozenset[str] = frozenset()
+    rates: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
 
     @classmethod
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[Claimed]]:
@@ -101,7 +113,8 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
     claimed: list[Claimed] = []
     runs: list[list[Any]] = []
     resumed: list[dict[str, Any]] = []
-    for event, (target, target_kind, data, traceparent, parent_id, origin, replay) in found:
+    for event, more in found:
+        target, target_kind, data, traceparent, parent_id, origin, replay, session_id = more
         taken.append(event)
         version = command.versions[target][0]
         if event.pinned not in (None, version):
@@ -111,6 +124,7 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
         goes_on = halt is not None and halt.same
         event.move(EventStatus.RUNNING, now)
         event.deliveries += not goes_on
+        event.redeliver = int(target not in command.once)
         event.fence += 1
         event.lease_owner = command.lease_owner
         event.lease_until = now + command.lease_us
@@ -129,6 +143,7 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
             crashes=event.crashes,
             started_at=now,
             goes_on=event.pinned is not None,
+            session_id=session_id,
             halt=halt if goes_on else None,
             answers={
                 wait.id: wait.answer
@@ -160,19 +175,29 @@ def _pick(tx: Writes, command: Claim, now: int) -> list[Row]:
     room = dict(command.room)
     names = sorted(name for name in command.versions if room.get(name, 1) > 0)
     picked: dict[str, Row] = {}
+    allowances = Allowances(tx, command.rates, now)
     while names and len(picked) < command.limit:
         rows = tx.rows(
             next_runnable(sized(names)),
             {"now": now, "limit": command.limit, **fill("name", names)},
         )
+        if command.rates:
+            allowances.hold((row[_OWNER], row[len(COLUMNS)]) for row in rows)
+        slow = False
         for row in rows:
-            event_id, target = row[_ID], row[len(COLUMNS)]
-            if event_id not in picked and room.get(target) != 0 and len(picked) < command.limit:
-                picked[event_id] = row
-                if target in room:
-                    room[target] -= 1
+            event_id, owner, target = row[_ID], row[_OWNER], row[len(COLUMNS)]
+            if event_id in picked or room.get(target) == 0 or len(picked) >= command.limit:
+                continue
+            if not allowances.take(owner, target):
+                slow = slow or allowances.holds(owner, target)
+                continue
+            picked[event_id] = row
+            if target in room:
+                room[target] -= 1
+        if command.rates:
+            allowances.write()
         full = [name for name in names if room.get(name) == 0]
-        if not full or len(rows) < command.limit:
+        if not (full or slow) or len(rows) < command.limit:
             break
         # Pipelines that are full now may have hidden others behind them.
         names = [name for name in names if name not in full]
@@ -191,7 +216,7 @@ def _begun(claim: Claimed, versions: tuple[str, str]) -> Execution:
         code_version=code_version,
         delivery=claim.delivery,
         parent_id=claim.parent_id,
-        session_id=None,
+        session_id=claim.session_id,
         trace_id=_trace_id(claim.traceparent),
         status=ExecutionStatus.RUNNING,
         input=0,  # the event's data, see domain.payload
@@ -321,7 +346,8 @@ class GivenBack:
     """An event taken from a worker that is gone.
 
     Attributes:
-        status: what it is now: `queued`, `dead` or `cancelled`.
+        status: what it is now: `queued`, `dead`, `cancelled`, or `failed` if it must not begin
+            twice.
         execution_id: the execution that was running, now `crashed`.
         others: parents and children that moved with those given back; told by the first of them.
     """
@@ -404,10 +430,13 @@ def _give_back(
                 ExecutionStatus.CRASHED,
                 crashes=event.crashes,
                 cancel_requested=event.cancel_requested_at is not None,
+                redeliver=bool(event.redeliver),
             ),
             now,
         )
-        if event.status is EventStatus.CANCELLED:
+        if event.status is EventStatus.FAILED:
+            event.last_error = not_redelivered(error)
+        if event.status in (EventStatus.CANCELLED, EventStatus.FAILED):
             halts.end(event)
         elif event.halt is not None:
             event.halt = Halt.of(event.halt).broken().to_json()

@@ -12,9 +12,21 @@ from sqlalchemy import Table, bindparam, delete, select
 from holdfast.store.base import Command, Lane, Writes
 from holdfast.store.queries.prune import OLD
 from holdfast.store.statements import Statement, fill, pieces, sized, slots
-from holdfast.store.tables import attempts, events, executions, payloads, steps, waits
+from holdfast.store.tables import (
+    attempts,
+    events,
+    executions,
+    interventions,
+    payloads,
+    steps,
+    waits,
+)
 
-_OLDEST = Statement(select(events.c.id).where(*OLD).order_by(events.c.id).limit(bindparam("limit")))
+from .checkpoints import drop_threads
+
+_OLDEST = Statement(
+    select(events.c.id, events.c.pinned).where(*OLD).order_by(events.c.id).limit(bindparam("limit"))
+)
 
 
 @cache
@@ -29,6 +41,7 @@ def _delete(table: Table, column: str) -> Statement:
 _BY_EXECUTION = [_delete(table, "execution_id") for table in (attempts, steps, payloads)]
 _EXECUTION = _delete(executions, "id")
 _WAITS = _delete(waits, "event_id")
+_INTERVENTIONS = _delete(interventions, "event_id")
 _EVENT = _delete(events, "id")
 
 
@@ -70,7 +83,8 @@ def _prune(tx: Writes, command: Prune) -> int:
             "limit": command.limit,
         },
     )
-    ids = [event_id for (event_id,) in found]
+    ids = [event_id for event_id, _ in found]
+    drop_threads(tx, [(command.owner_id, id_) for id_, pinned in found if pinned is not None])
     ran = [
         execution_id
         for piece in pieces(ids)
@@ -78,6 +92,6 @@ def _prune(tx: Writes, command: Prune) -> int:
     ]
     for statement in (*_BY_EXECUTION, _EXECUTION):
         tx.change(statement, [{"of": execution_id} for execution_id in ran])
-    for statement in (_WAITS, _EVENT):
+    for statement in (_WAITS, _INTERVENTIONS, _EVENT):
         tx.change(statement, [{"of": event_id} for event_id in ids])
     return len(ids)

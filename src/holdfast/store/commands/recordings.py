@@ -104,6 +104,8 @@ def _row(record: Record, event: NewEvent, now: int) -> tuple[object, ...]:
         "traceparent": event.traceparent,
         "occurred_at": event.occurred_at,
         "received_at": now,
+        "errors": 0,
+        "redeliver": 1,
     }
     return tuple(values.get(column.name) for column in events.columns)
 

@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 
 from holdfast.domain.events import CHILD
 from holdfast.domain.executions import Record
+from holdfast.domain.redelivery import not_redelivered, temporary
 from holdfast.domain.status import HALTED, EventStatus, ExecutionStatus, event_after
 from holdfast.errors import HoldfastError, IllegalMove, NotFound
 from holdfast.store.base import Command, Lane, Writes
@@ -65,12 +66,14 @@ class Finished:
         event_status: what the event is now.
         others: children started or called off, and parents that go on, with this record or those
             stored beside it.
+        pause_us: how long it is not run though it is queued.
     """
 
     outcome: Literal["applied", "superseded"]
     event_id: str
     event_status: EventStatus
     others: tuple[Moved, ...] = ()
+    pause_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ class _Batch:
         self._new: list[Record] = []
         self._open: list[Record] = []  # the claim made their execution row
         self._moved: dict[str, HeldEvent] = {}
+        self._pauses: dict[str, int] = {}  # before the next delivery, by execution
         self._halts = Halts(tx)
 
     def take(self, record: Record) -> Finished | HoldfastError:
@@ -147,29 +151,42 @@ class _Batch:
                 return error
         (self._new if status is None else self._open).append(record)
         self._known[run.id] = (owner, record.execution.status, record.part)
-        return _finished(event, superseded=superseded)
+        return _finished(event, superseded=superseded, pause_us=self._pauses.get(run.id, 0))
 
     def _apply(self, record: Record, event: HeldEvent) -> Record:
         run = record.execution
-        crashed = run.status is ExecutionStatus.CRASHED and record.counts_as_crash
-        crashes = event.crashes + crashed
+        crash = run.status is ExecutionStatus.CRASHED
+        failed = run.status is ExecutionStatus.FAILED and temporary(run.error)
+        crashes = event.crashes + (crash and record.counts_as_crash)
+        errors = event.errors + failed
+        says = record.redelivery
+        again = record.event is None and bool(event.redeliver or not record.began)
         after = event_after(
             run.status,
             crashes=crashes,
             cancel_requested=event.cancel_requested_at is not None,
-            redeliver=record.event is None,
+            redeliver=again,
+            temporary=failed,
+            errors=errors,
+            retries=says.retries,
         )
         now = self._tx.now()
         if event.origin == CHILD:
             event.came = what_came(self._tx, record, event.halt)
-        event.move(after, now)
+        pause = 0
+        if failed and after is EventStatus.QUEUED:
+            pause = says.pause_us(errors, run.error or {})
+            self._pauses[run.id] = pause
+        event.move(after, now, pause=pause)
         if after is EventStatus.CANCELLED and run.status in HALTED:
             run = replace(run, status=ExecutionStatus.CANCELLED, finished_at=now)
             record = replace(record, execution=run)
         self._halts.take(record, event)
-        event.crashes = crashes
+        event.crashes, event.errors = crashes, errors
         if run.error is not None:
             event.last_error = run.error
+            if crash and after is EventStatus.FAILED and record.event is None:
+                event.last_error = not_redelivered(run.error)
         self._moved[event.id] = event
         return record
 
@@ -203,11 +220,12 @@ class _Batch:
         return others
 
 
-def _finished(event: HeldEvent, *, superseded: bool) -> Finished:
+def _finished(event: HeldEvent, *, superseded: bool, pause_us: int = 0) -> Finished:
     return Finished(
         outcome="superseded" if superseded else "applied",
         event_id=event.id,
         event_status=event.status,
+        pause_us=pause_us,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .checkpoints import Checkpoints
 from .children import Family, FamilyOf
+from .dead_letters import InterventionsOf, ListDeadLetters
 from .events import CountEvents, CountQueued, EventById, ListEvents
 from .executions import (
     EventWhole,
@@ -21,6 +22,7 @@ from .hub import Lease, LeasesOf, Ping
 from .keys import AllKeys
 from .lineage import SentBy
 from .prune import CountOld
+from .schedules import ListSchedules, ScheduleByName
 from .waits import GivenWait, PausedPipelines, WaitsOf
 
 __all__ = [
@@ -36,13 +38,17 @@ __all__ = [
     "Family",
     "FamilyOf",
     "GivenWait",
+    "InterventionsOf",
     "Lease",
     "LeasesOf",
+    "ListDeadLetters",
     "ListEvents",
     "ListExecutions",
+    "ListSchedules",
     "PausedPipelines",
     "Ping",
     "RecordOf",
+    "ScheduleByName",
     "SentBy",
     "StoredRecord",
     "WaitsOf",

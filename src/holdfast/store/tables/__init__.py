@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from .base import metadata
 from .checkpoints import checkpoint_blobs, checkpoint_writes, checkpoints, pauses, waits
-from .events import events
+from .dead_letters import interventions
+from .events import duplicates, events
 from .executions import attempts, executions, steps
 from .keys import api_keys, users
 from .payloads import blobs, payloads
+from .rates import rates
+from .schedules import schedules
 
 __all__ = [
     "api_keys",
@@ -22,11 +25,15 @@ __all__ = [
     "checkpoint_blobs",
     "checkpoint_writes",
     "checkpoints",
+    "duplicates",
     "events",
     "executions",
+    "interventions",
     "metadata",
     "pauses",
     "payloads",
+    "rates",
+    "schedules",
     "steps",
     "users",
     "waits",

@@ -42,9 +42,18 @@ events = Table(
     id_column("parent_id", nullable=True),
     Column("origin", Text),
     Column("replay", Text),  # JSON: how a replay is to run
+    Column("errors", Integer, nullable=False, server_default=text("0")),
+    Column("redeliver", Integer, nullable=False, server_default=text("1")),  # 0: never again
+    Column("session_id", Text),
+    Column("singleton_key", Text),
+    Column("discarded", Text),  # JSON: of a dead letter, when, by whom and why
     one_of("status", EventStatus),
 )
 
+DELAYED = text("status = 'queued' AND available_at > received_at")
+IN_TURN = text("session_id IS NOT NULL AND status IN ('running', 'waiting', 'paused')")
+IN_LINE = text("session_id IS NOT NULL AND status = 'queued'")
+SINGLE = text("singleton_key IS NOT NULL AND status IN ('queued', 'running', 'waiting', 'paused')")
 READY = text("status = 'queued'")
 LEASED = text("status = 'running'")
 KEYED = events.c.idempotency_key.is_not(None)
@@ -57,7 +66,35 @@ Index(
     sqlite_where=READY,
     postgresql_where=READY,
 )
+Index("ix_events_delayed", events.c.available_at, sqlite_where=DELAYED, postgresql_where=DELAYED)
 Index("ix_events_leased", events.c.lease_until, sqlite_where=LEASED, postgresql_where=LEASED)
+Index(
+    "uq_events_turn",  # one turn a session at a time
+    events.c.owner_id,
+    events.c.session_id,
+    unique=True,
+    sqlite_where=IN_TURN,
+    postgresql_where=IN_TURN,
+)
+Index(
+    "ix_events_line",
+    events.c.owner_id,
+    events.c.session_id,
+    events.c.priority.desc(),
+    events.c.available_at,
+    events.c.id,
+    sqlite_where=IN_LINE,
+    postgresql_where=IN_LINE,
+)
+Index(
+    "uq_events_singleton",
+    events.c.owner_id,
+    events.c.target,
+    events.c.singleton_key,
+    unique=True,
+    sqlite_where=SINGLE,
+    postgresql_where=SINGLE,
+)
 Index(
     "uq_events_idempotency",
     events.c.owner_id,
@@ -69,3 +106,13 @@ Index(
 Index(None, events.c.owner_id, events.c.id)
 Index(None, events.c.owner_id, events.c.status, events.c.id)
 Index(None, events.c.owner_id, events.c.target, events.c.id)
+
+duplicates = Table(
+    "duplicates",
+    metadata,
+    Column("key", Text, primary_key=True),  # hash of the owner, the pipeline and the event's body
+    Column("owner_id", Text, nullable=False),
+    id_column("event_id"),  # the first with it
+    Column("until", BigInteger, nullable=False),
+)
+Index(None, duplicates.c.until)
