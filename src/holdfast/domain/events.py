@@ -73,6 +73,7 @@ class Event:
     pause_requested_at: int | None = None
     pinned: str | None = None  # graph version of its checkpoints; no other may go on from them
     halt: dict[str, Any] | None = None  # where its halted execution goes on, see `domain.halts`
+    postponed_for: str | None = None  # the open breaker whose closing it waits for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from .breakers import Postponed
 from .checkpoints import Saved
 from .events import NewEvent
 from .halts import Halt, Totals, Wait
@@ -134,3 +135,4 @@ class Record:
     saved: tuple[Saved, ...] = ()  # checkpoints to be stored with it
     keeps_checkpoints: bool = False  # also when its event has come to rest
     event: NewEvent | None = None  # of a recording: stored with it, and never run
+    postponed: Postponed | None = None  # a breaker was open: the event runs later, uncounted

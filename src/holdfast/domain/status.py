@@ -107,7 +107,12 @@ def move_event(event_id: str, old: EventStatus, new: EventStatus) -> EventStatus
 
 
 def event_after(
-    outcome: ExecutionStatus, *, crashes: int, cancel_requested: bool, redeliver: bool = True
+    outcome: ExecutionStatus,
+    *,
+    crashes: int,
+    cancel_requested: bool,
+    redeliver: bool = True,
+    postponed: bool = False,
 ) -> EventStatus:
     """What an event becomes when its execution ended with `outcome`.
 
@@ -116,7 +121,10 @@ def event_after(
         crashes: how often the event's process died, this time included.
         cancel_requested: somebody asked to cancel while it ran.
         redeliver: whether it can be run again; a recording cannot.
+        postponed: it failed only because a breaker was open.
     """
+    if postponed and outcome is X.FAILED:
+        return E.CANCELLED if cancel_requested else E.QUEUED
     match outcome:
         case X.SUCCEEDED | X.PARTIAL:
             return E.SUCCEEDED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .breakers import BreakerMoved, MoveBreaker, ReleasePostponed
 from .checkpoints import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
 from .going_on import Answer, AskPause, Migrate, Resumed, Unpause, Wake, Woken
 from .intake import Cancel, Cancelled, Submit, Submitted
@@ -14,6 +15,7 @@ from .records import Finish, Finished
 __all__ = [
     "Answer",
     "AskPause",
+    "BreakerMoved",
     "Cancel",
     "Cancelled",
     "Claim",
@@ -27,10 +29,12 @@ __all__ = [
     "Finished",
     "GivenBack",
     "Migrate",
+    "MoveBreaker",
     "PausePipeline",
     "Prune",
     "PruneThreads",
     "Reap",
+    "ReleasePostponed",
     "Resumed",
     "RevokeKey",
     "SaveCheckpoints",

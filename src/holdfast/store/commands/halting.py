@@ -12,7 +12,6 @@ from sqlalchemy import bindparam, delete, select, update
 from holdfast.domain.executions import Record
 from holdfast.domain.halts import Halt, Wait, WaitKind
 from holdfast.domain.status import (
-    EVENT_ENDS,
     EventStatus,
     ExecutionStatus,
     StepStatus,
@@ -131,7 +130,7 @@ class Halts:
             event.pinned = event.pinned or run.graph_version
             event.pause_requested_at = None
             self._rows.append((record, event.id))
-        elif run.status is ExecutionStatus.CRASHED and event.status not in EVENT_ENDS:
+        elif event.status is EventStatus.QUEUED:  # after a crash, or postponed
             if event.halt is not None:
                 event.halt = Halt.of(event.halt).broken().to_json()
         elif event.status is not EventStatus.DEAD:  # a dead letter may go on some day

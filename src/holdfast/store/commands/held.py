@@ -40,6 +40,7 @@ class HeldEvent:
     pause_requested_at: int | None
     pinned: str | None
     halt: dict[str, Any] | None
+    postponed_for: str | None
 
     def leased_to(self, lease_owner: str, fence: int) -> bool:
         """Whether this lease is the one it runs under now."""
@@ -56,6 +57,7 @@ class HeldEvent:
             IllegalMove: the status does not allow it.
         """
         self.status = move_event(self.id, self.status, new)
+        self.postponed_for = None
         if new is EventStatus.RUNNING:
             return
         self.lease_owner = self.lease_until = None

@@ -206,6 +206,7 @@ def _row(event: NewEvent, now: int) -> tuple[object, ...]:
         None,  # pause_requested_at
         None,  # pinned
         None,  # halt
+        None,  # postponed_for
     )
 
 

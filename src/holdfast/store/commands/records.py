@@ -13,6 +13,7 @@ from holdfast.domain.executions import Record
 from holdfast.domain.status import HALTED, EventStatus, ExecutionStatus, event_after
 from holdfast.errors import HoldfastError, IllegalMove, NotFound
 from holdfast.store.base import Command, Lane, Writes
+from holdfast.store.frames import plain
 from holdfast.store.rows import ATTEMPT, EXECUTION_NAMES, STEP, execution_row
 from holdfast.store.statements import Conflict, Insert, Statement, fill, pieces, sized, slots
 from holdfast.store.tables import attempts, blobs, executions, payloads, steps
@@ -146,9 +147,14 @@ class _Batch:
             crashes=crashes,
             cancel_requested=event.cancel_requested_at is not None,
             redeliver=record.event is None,
+            postponed=record.postponed is not None,
         )
         now = self._tx.now()
         event.move(after, now)
+        if record.postponed is not None and after is EventStatus.QUEUED:
+            event.available_at = now + record.postponed.in_us
+            event.postponed_for = plain(record.postponed.breaker)
+            event.deliveries -= 1  # what could not even be tried does not count
         if after is EventStatus.CANCELLED and run.status in HALTED:
             run = replace(run, status=ExecutionStatus.CANCELLED, finished_at=now)
             record = replace(record, execution=run)

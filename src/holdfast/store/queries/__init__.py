@@ -6,6 +6,7 @@ itself, not a caller, and say so.
 
 from __future__ import annotations
 
+from .breakers import AllBreakers, BreakersNow
 from .checkpoints import Checkpoints
 from .events import CountEvents, CountQueued, EventById, ListEvents
 from .executions import (
@@ -22,7 +23,9 @@ from .prune import CountOld
 from .waits import GivenWait, PausedPipelines, WaitsOf
 
 __all__ = [
+    "AllBreakers",
     "AllKeys",
+    "BreakersNow",
     "Checkpoints",
     "CountEvents",
     "CountOld",

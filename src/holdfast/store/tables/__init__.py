@@ -9,6 +9,7 @@ field of the domain object it holds.
 from __future__ import annotations
 
 from .base import metadata
+from .breakers import breakers
 from .checkpoints import checkpoint_blobs, checkpoint_writes, checkpoints, pauses, waits
 from .events import events
 from .executions import attempts, executions, steps
@@ -19,6 +20,7 @@ __all__ = [
     "api_keys",
     "attempts",
     "blobs",
+    "breakers",
     "checkpoint_blobs",
     "checkpoint_writes",
     "checkpoints",

@@ -39,11 +39,13 @@ events = Table(
     Column("pause_requested_at", BigInteger),
     Column("pinned", Text),  # graph version of its checkpoints; no other may go on from them
     Column("halt", Text),  # JSON: where the halted execution goes on
+    Column("postponed_for", Text),  # name of the open breaker it waits for
     one_of("status", EventStatus),
 )
 
 READY = text("status = 'queued'")
 LEASED = text("status = 'running'")
+POSTPONED = text("status = 'queued' AND postponed_for IS NOT NULL")
 KEYED = events.c.idempotency_key.is_not(None)
 
 Index(
@@ -53,6 +55,14 @@ Index(
     events.c.id,
     sqlite_where=READY,
     postgresql_where=READY,
+)
+Index(
+    "ix_events_postponed",
+    events.c.postponed_for,
+    events.c.priority.desc(),
+    events.c.id,
+    sqlite_where=POSTPONED,
+    postgresql_where=POSTPONED,
 )
 Index("ix_events_leased", events.c.lease_until, sqlite_where=LEASED, postgresql_where=LEASED)
 Index(
