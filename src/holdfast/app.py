@@ -111,6 +111,7 @@ async def run_hub(
                 runners=1 if in_process else settings.runners,
                 default_deadline_s=settings.deadline,
                 stop_grace_s=settings.stop_grace,
+                breakers=settings.breaker_rules,
             ),
             hire=_hire(settings, kit, models, in_process=in_process),
         )

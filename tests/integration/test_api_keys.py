@@ -18,6 +18,7 @@ import holdfast
 from holdfast import settings
 from holdfast.api import (
     application,
+    breakers,
     create_api,
     events,
     executions,
@@ -46,7 +47,7 @@ BASE = "http://127.0.0.1"
 
 ROUTES = [
     route
-    for room in (events, retention, executions, keys, pipelines, recordings, system)
+    for room in (events, retention, executions, keys, pipelines, breakers, recordings, system)
     for route in room.router.routes
     if isinstance(route, APIRoute)
 ]
@@ -63,7 +64,7 @@ DOORS = [(method, route) for route in ROUTES for method in sorted(route.methods)
 def path_of(route: APIRoute, **values: str) -> str:
     unknown = {"event_id": new_id(), "execution_id": new_id(), "key_id": "unknown", "name": "x"}
     unknown["verb"] = "cancel"
-    return route.path.format(**(unknown | values))
+    return route.path_format.format(**(unknown | values))
 
 
 def named(door: Any) -> str:
@@ -210,7 +211,7 @@ def test_every_route_declares_its_scope() -> None:
     changing = {route.path for m, route in DOORS if m != "GET" and "keys" not in route.path}
     assert {needed(route) for route in ROUTES if route.path in changing} >= {"write"}
     for method, route in DOORS:
-        if "/keys" in route.path:
+        if "/keys" in route.path or ("/breakers" in route.path and method != "GET"):
             assert needed(route) == "admin"
         elif method != "GET":
             assert needed(route) == "write"

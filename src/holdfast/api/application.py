@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
-from . import events, executions, keys, pipelines, problems, recordings, retention, system
+from . import breakers, events, executions, keys, pipelines, problems, recordings, retention, system
 from .doorkeeper import KeyCheck, guarded
 from .hosts import HostCheck
 from .openapi import complete
@@ -45,7 +45,7 @@ def create_api(parts: ApiParts) -> FastAPI:
     )
     app.state.parts = parts
     # `/executions/prune` would else be taken for one of the verbs of `/executions/{verb}`.
-    rooms = (events, retention, executions, keys, pipelines, recordings, system)
+    rooms = (events, retention, executions, keys, pipelines, breakers, recordings, system)
     routers = [room.router for room in rooms]
     for router in routers:
         app.include_router(router)

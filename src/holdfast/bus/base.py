@@ -11,6 +11,7 @@ ENDED = "event.ended"  # an event reached a status in which it rests
 CANCEL = "execution.cancel"  # a running execution is to be stopped
 PAUSE = "execution.pause"  # … before its next step, to go on later
 HALTED = "event.halted"  # something waits, perhaps for a time
+BREAKER = "breaker.moved"  # a breaker was opened or closed; the store says which
 
 
 @dataclass(frozen=True, slots=True)

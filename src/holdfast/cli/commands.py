@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import db, doctor, events, executions, keys, pipelines, up
+from . import breakers, db, doctor, events, executions, keys, pipelines, up
 from .door import key_file
 from .main import VERSION, say_version
 
@@ -21,6 +21,7 @@ app.command("up")(up.up)
 app.add_typer(events.app, name="events")
 app.add_typer(executions.app, name="executions")
 app.add_typer(pipelines.app, name="pipelines")
+app.add_typer(breakers.app, name="breakers")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)

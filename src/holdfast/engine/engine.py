@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -11,9 +11,10 @@ from typing import Any, cast
 import orjson
 from langchain_core.runnables import RunnableConfig
 
+from holdfast.domain.ids import now_us
 from holdfast.domain.payload import Texts, encode
 from holdfast.domain.status import ExecutionStatus
-from holdfast.errors import HoldfastError
+from holdfast.errors import BranchesFailed, BreakerOpen, HoldfastError
 from holdfast.llm.factory import Models
 from holdfast.pipelines.base import Declaration
 from holdfast.pipelines.context import RunContext, running
@@ -47,6 +48,7 @@ class Outcome:
     error: dict[str, Any] | None = None
     waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     saved: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    postponed: dict[str, Any] | None = None  # `domain.breakers.Postponed`
 
 
 @dataclass(slots=True)
@@ -183,6 +185,7 @@ class Engine:
             abandoned=abandoned,
             waits=outcome.waits,
             saved=outcome.saved,
+            postponed=outcome.postponed,
         )
         self._on_end(x.spec.execution_id)
         if not self._running:
@@ -201,7 +204,7 @@ class Engine:
         except BaseException as error:  # user code may raise anything; it is recorded
             if not isinstance(error, HoldfastError):
                 log.debug("execution.failed", execution_id=x.spec.execution_id, exc_info=error)
-            return Outcome(ExecutionStatus.FAILED, error=_error_of(error))
+            return _failed(error)
 
     def _checkpointed(self, x: _Running, declaration: Declaration) -> CheckpointedRun:
         x.run = CheckpointedRun(declaration, x.spec, self._ports.checkpoints)
@@ -245,6 +248,33 @@ class Engine:
             "failures": failures,
         }
         return Outcome(ExecutionStatus.PARTIAL, output=output, error=error)
+
+
+def _failed(error: BaseException) -> Outcome:
+    """A failed run; one that failed only because breakers were open is to run again."""
+    described = _error_of(error)
+    closed_ways = _breakers_open(error)
+    if not closed_ways:
+        return Outcome(ExecutionStatus.FAILED, error=described)
+    last = max(closed_ways, key=lambda one: one.until or 0)
+    in_us = 0 if last.until is None else max(0, last.until - now_us())
+    postponed = {"breaker": last.breaker, "in_us": in_us}
+    if last is not error:  # branches that met one: the code that readers match on
+        described["code"] = last.code
+    return Outcome(ExecutionStatus.FAILED, error=described, postponed=postponed)
+
+
+def _breakers_open(error: BaseException) -> list[BreakerOpen]:
+    """The open breakers that alone made a run fail; empty when there was another reason too."""
+    if isinstance(error, BreakerOpen):
+        return [error]
+    errors: Sequence[BaseException] = ()
+    if isinstance(error, BranchesFailed):
+        errors = error.errors
+    elif isinstance(error, BaseExceptionGroup):
+        errors = cast("BaseExceptionGroup[BaseException]", error).exceptions
+    found = [_breakers_open(one) for one in errors]
+    return [one for each in found for one in each] if all(found) else []
 
 
 def _timed_out(spec: RunSpec) -> Outcome:

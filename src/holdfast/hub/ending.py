@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import asdict, replace
 
 from holdfast.bus import Notice
 from holdfast.bus.base import ENDED, HALTED, QUEUED
+from holdfast.domain.breakers import Postponed
 from holdfast.domain.executions import Record
+from holdfast.domain.ids import MICROS
 from holdfast.domain.status import EVENT_ENDS, EventStatus, ExecutionStatus
 from holdfast.errors import HoldfastError, StoreError, StoreRefused
 from holdfast.journal import Running
@@ -19,6 +22,10 @@ log = logger("hub")
 
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Pauses while the database is away; the last one repeats. The record waits in the journal."""
+
+PATIENCE_S = 300.0
+"""How long a postponed event waits, beyond its breaker's cool-down, for somebody to see the breaker
+close and let it go; up to twice as long."""
 
 DRAIN_S = 5.0
 """How long a closing hub waits for its last records to be stored."""
@@ -38,6 +45,9 @@ class Endings:
         kit.metrics.describe(
             "holdfast_records_refused_total", "counter", "Records set aside as files."
         )
+        kit.metrics.describe(
+            "holdfast_events_postponed_total", "counter", "Runs that met an open breaker."
+        )
         kit.metrics.describe("holdfast_superseded_total", "counter", "Records that came too late.")
 
     def store(self, running: Running, *, counts_as_crash: bool = True) -> None:
@@ -51,6 +61,8 @@ class Endings:
         record = running.record(counts_as_crash=counts_as_crash)
         if self._keeps_checkpoints(record.execution.name):
             record = replace(record, keeps_checkpoints=True)
+        if record.postponed is not None:
+            record = replace(record, postponed=_at_the_latest(record.postponed))
         try:
             finished = await self._write(record)
         except HoldfastError as error:
@@ -72,6 +84,9 @@ class Endings:
                 Notice(ENDED, event_id=running.event_id, execution_id=running.id, status=status)
             )
         elif status is EventStatus.QUEUED:
+            if record.postponed is not None:
+                breaker = record.postponed.breaker
+                metrics.add("holdfast_events_postponed_total", breaker=breaker)
             self._kit.bus.publish(Notice(QUEUED, event_id=running.event_id))
         else:
             self._kit.bus.publish(Notice(HALTED, event_id=running.event_id, status=status))
@@ -140,3 +155,9 @@ class Endings:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(set(self._tasks))
+
+
+def _at_the_latest(postponed: Postponed) -> Postponed:
+    """With its patience added, spread so that not all that was postponed comes back at once."""
+    patience = PATIENCE_S * (1 + random.random())  # noqa: S311
+    return replace(postponed, in_us=postponed.in_us + int(patience * MICROS))

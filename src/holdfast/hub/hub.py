@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.bus import Notice
 from holdfast.bus.base import CANCEL, PAUSE
+from holdfast.domain.breakers import BreakerRules
 from holdfast.domain.status import ExecutionStatus
 from holdfast.errors import PortError
 from holdfast.operations.kit import Kit
@@ -16,6 +17,7 @@ from holdfast.operations.submit import submit
 from holdfast.ports import CachedResult
 from holdfast.telemetry import logger
 
+from .breakers import Breakers
 from .crew import Crew
 from .dispatch import Dispatcher
 from .ending import Endings
@@ -39,6 +41,7 @@ class HubOptions:
     runners: int  # worker processes
     default_deadline_s: float | None = None
     stop_grace_s: float = 10.0
+    breakers: BreakerRules = field(default_factory=BreakerRules)
 
 
 class Hub:
@@ -59,6 +62,7 @@ class Hub:
         self.crew = Crew(
             size=options.runners, hire=lambda name: hire(name, self), metrics=kit.metrics
         )
+        self.breakers = Breakers(kit, options.breakers, lambda: self.crew.workers)
         self._dispatcher = Dispatcher(
             kit,
             self.crew,
@@ -80,6 +84,7 @@ class Hub:
     async def start(self) -> None:
         """Take in what a dead boot left, then start workers and claims."""
         await recover(self.kit, self._endings)
+        await self.breakers.start()
         await self.crew.start()
         self._dispatcher.start()
         self._leases.start()
@@ -104,11 +109,14 @@ class Hub:
             if running.finished is None:  # claimed, but no worker ever had it
                 self._crash(running.id, "the hub stopped before it could start", counts=False)
         await self._keeper.close()
+        await self.breakers.close()
         await self._endings.drain()
 
     def on_ready(self, worker: Worker) -> None:
         """See `Employer`."""
         self._was_ready.add(worker)
+        if standings := self.breakers.standings():
+            worker.learn_breakers(standings)
         self.crew.became_ready()
         self._ready.set()
         self._dispatcher.crew_changed()
@@ -117,6 +125,7 @@ class Hub:
         """See `Employer`."""
         running = self.kit.journal.change(execution_id, raw)
         if running is not None and running.finished is not None:
+            self.breakers.run_ended(execution_id)
             self._endings.store(running)
 
     def on_tokens(self, execution_id: str, step: int, text: str) -> None:
@@ -143,6 +152,10 @@ class Hub:
         self._was_ready.discard(worker)
         self._dispatcher.crew_changed()
 
+    def on_outcome(self, told: Mapping[str, Any]) -> None:
+        """See `Employer`."""
+        self.breakers.take(told)
+
     async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
         """See `Employer`."""
         running = self.kit.journal.get(execution_id)
@@ -154,6 +167,8 @@ class Hub:
         if port == "cache.put":
             result = CachedResult(execution_id, args["value"])
             return self._results.put(running.owner_id, args["key"], result, args["ttl_s"])
+        if port == "breakers.probe":
+            return await self.breakers.probe(args["breaker"], execution_id)
         if port.startswith("checkpoints."):
             return await self._keeper.ask(running, port.removeprefix("checkpoints."), args)
         if port != "events.submit":
@@ -173,6 +188,7 @@ class Hub:
         error = {"code": RUNNER_LOST, "message": reason}
         running = self.kit.journal.break_off(execution_id, ExecutionStatus.CRASHED, error)
         if running is not None:
+            self.breakers.run_ended(execution_id)
             self._endings.store(running, counts_as_crash=counts)
 
     def _cancel_asked(self, notice: Notice) -> None:

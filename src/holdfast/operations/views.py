@@ -63,6 +63,7 @@ def event_view(event: Event, *, with_data: bool = True) -> View:
         "received_at": iso(event.received_at),
         "finished_at": iso(event.finished_at),
         "last_error": event.last_error,
+        "postponed_for": event.postponed_for,
     }
     if with_data:
         view["data"] = event.data

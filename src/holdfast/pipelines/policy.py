@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from holdfast.errors import BranchesFailed, DeclarationError
+from holdfast.errors import BranchesFailed, BreakerOpen, DeclarationError
 from holdfast.llm.failures import classify
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ class Policy:
     def _worth_retrying(self, error: BaseException) -> bool:
         if isinstance(error, self.retry_on):
             return True
+        if isinstance(error, BreakerOpen):  # a held slot is worth more: the event is postponed
+            return False
         if isinstance(error, BranchesFailed):  # a group: only if all that failed are
             return all(map(self._worth_retrying, error.errors))
         return classify(error).error_class in RETRIED

@@ -122,6 +122,14 @@ class HubPorts:
         else:
             waiting.set_result(answer["value"])
 
+    async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
+        """Put a question to the hub.
+
+        Raises:
+            PortError: it refused or did not answer in time.
+        """
+        return await self._call(execution_id, port, args)
+
     async def _call_in_order(self, execution_id: str, port: str, args: Mapping[str, Any]) -> Any:
         return await self._call(execution_id, port, args, Kind.STORE, STORE_TIMEOUT_S)
 
