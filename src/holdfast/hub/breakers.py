@@ -63,9 +63,11 @@ class _Known:
     moving: int = 0  # moves on their way to the store, whose answers say more than a look
     trial: tuple[int, float] = (-1, 0.0)  # version and time of the last event let go to probe
 
-    def standing(self) -> dict[str, Any]:
+    def standing(self, ahead_us: int) -> dict[str, Any]:
+        """As runners are told; their clock is ours, the store's is `ahead_us` ahead of it."""
         one = self.breaker
         until = one.probe_until if one.status is BreakerStatus.HALF_OPEN else one.until
+        until = None if until is None else until - ahead_us
         return asdict(
             Standing(
                 name=one.name, generation=self.generation, status=one.status.value, until=until
@@ -95,6 +97,7 @@ class Breakers:
         self._rules = rules
         self._workers = workers
         self._clock = clock
+        self._ahead_us = 0  # how far the store's clock is ahead of ours, as far as we know
         self._known: dict[str, _Known] = {}
         self._probes: dict[str, tuple[str, str]] = {}  # probe to breaker and execution
         self._releasing: set[str] = set()
@@ -131,7 +134,7 @@ class Breakers:
 
     def standings(self) -> list[dict[str, Any]]:
         """How those stand that a new worker cannot take for closed and never moved."""
-        return [one.standing() for one in self._known.values() if one.generation]
+        return [one.standing(self._ahead_us) for one in self._known.values() if one.generation]
 
     def take(self, told: Mapping[str, Any]) -> None:
         """Count how calls ended, or let a probe decide."""
@@ -148,7 +151,7 @@ class Breakers:
         closed = known.breaker.status is BreakerStatus.CLOSED
         if not closed or told["generation"] != known.generation:
             return  # begun before it was moved: that says nothing of how things are now
-        if known.tally.add(self._clock(), ok, int(failed), self._rules):
+        if known.tally.add(self._now(), ok, int(failed), self._rules):
             self._open(known, told["reason"])
 
     async def probe(self, name: str, execution_id: str) -> dict[str, Any]:
@@ -162,13 +165,14 @@ class Breakers:
         if known.breaker.status is not BreakerStatus.CLOSED:
             asked = TakeProbe(probe=new_id())
             moved = await self._kit.store.write(MoveBreaker(name, asked))
+            self._ahead_us = moved.at - self._clock()
             if moved.moved:
                 probe = asked.probe
                 self._probes[probe] = (name, execution_id)
             self._adopt(known, moved.breaker)
             if probe is not None and self._has_ended(execution_id):
                 self._end_probe(probe, Outcome.NONE, "")
-        return {"standing": known.standing(), "probe": probe}
+        return {"standing": known.standing(self._ahead_us), "probe": probe}
 
     def run_ended(self, execution_id: str) -> None:
         """Give back the probes of a run that will say no more of them."""
@@ -190,6 +194,9 @@ class Breakers:
             if waiting:
                 await self._let_go(self._of(name))
 
+    def _now(self) -> int:
+        return self._clock() + self._ahead_us
+
     def _of(self, name: str) -> _Known:
         known = self._known.get(name)
         if known is None:
@@ -203,7 +210,7 @@ class Breakers:
     def _open(self, known: _Known, reason: str) -> None:
         move = TooManyFailures(version=known.breaker.version, rules=self._rules, reason=reason)
         # At once here, whatever the database does: the next call must not be made.
-        after = move.apply(known.breaker, self._clock())
+        after = move.apply(known.breaker, self._now())
         if after is not None:
             self._set(known, after)
         self._run(self._move(known, move))
@@ -235,6 +242,7 @@ class Breakers:
                     await asyncio.sleep(pause)
         finally:
             known.moving -= 1
+        self._ahead_us = moved.at - self._clock()
         self._adopt(known, moved.breaker)
         if moved.moved:
             self._kit.bus.publish(Notice(BREAKER))
@@ -252,7 +260,7 @@ class Breakers:
             known.generation += 1
             known.tally = Tally()
             self._announce(before, breaker)
-        standing = known.standing()
+        standing = known.standing(self._ahead_us)
         for worker in self._workers():
             worker.learn_breakers([standing])
         self._bell.set()
@@ -283,7 +291,7 @@ class Breakers:
             return
         version, at = known.trial
         tried = version == breaker.version and time.monotonic() - at < TRIAL_S
-        if breaker.may_probe(self._clock()) and not tried:
+        if breaker.may_probe(self._now()) and not tried:
             known.trial = (breaker.version, time.monotonic())
             if await self._kit.store.write(ReleasePostponed(name, 1)):
                 self._kit.bus.publish(Notice(QUEUED))
@@ -306,7 +314,7 @@ class Breakers:
 
     def _next_s(self) -> float:
         """Seconds until a cool-down is over, at most those between two sweeps."""
-        now = self._clock()
+        now = self._now()
         untils = [
             one.breaker.until
             for one in self._known.values()

@@ -50,10 +50,12 @@ class BreakerMoved:
     Attributes:
         breaker: how it stands now, whoever moved it.
         moved: whether this move changed it.
+        at: the store's clock, by which its times are meant.
     """
 
     breaker: Breaker
     moved: bool
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class MoveBreaker(Command[BreakerMoved]):
             if after is not None:
                 held[one.name] = after
                 moved.add(one.name)
-            results.append(BreakerMoved(breaker=held[one.name], moved=after is not None))
+            results.append(BreakerMoved(breaker=held[one.name], moved=after is not None, at=now))
         tx.change(_SAVE, [_changes(held[name]) for name in sorted(moved)])
         return results
 
