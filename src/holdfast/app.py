@@ -53,6 +53,8 @@ class Parts:
             reasons.append(self.hub.crew.error)
         elif not self.hub.crew.ready:
             reasons.append("no runner is ready yet")
+        if self.kit.journal.full:
+            reasons.append(f"{self.kit.journal.waiting} finished records wait for the database")
         return reasons
 
 

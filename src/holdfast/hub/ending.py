@@ -67,7 +67,10 @@ class Endings:
             finished = await self._write(record)
         except HoldfastError as error:
             finished = await self._write_refused(record, error)
+        was_full = self._kit.journal.full
         self._kit.journal.settle(running.id)
+        if was_full and not self._kit.journal.full:
+            self._kit.bus.publish(Notice(QUEUED))
         if finished is None:
             return
         name = record.execution.name

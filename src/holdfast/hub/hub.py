@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.bus import Notice
 from holdfast.bus.base import CANCEL, PAUSE
 from holdfast.domain.breakers import BreakerRules
+from holdfast.domain.ids import new_id
 from holdfast.domain.status import ExecutionStatus
-from holdfast.errors import PortError
+from holdfast.errors import NotFound, PortError, StoreRefused
+from holdfast.journal import Running
 from holdfast.operations.kit import Kit
 from holdfast.operations.submit import submit
 from holdfast.ports import CachedResult
+from holdfast.store.queries import EventById
 from holdfast.telemetry import logger
 
 from .breakers import Breakers
 from .crew import Crew
 from .dispatch import Dispatcher
 from .ending import Endings
-from .keeping import Keeper
+from .keeping import Keeper, patiently
 from .leases import LeaseKeeper
 from .recordings import Recordings
 from .recovery import recover
@@ -173,16 +177,31 @@ class Hub:
             return await self._keeper.ask(running, port.removeprefix("checkpoints."), args)
         if port != "events.submit":
             raise PortError(f"no port {port}")
-        submitted = await submit(
-            self.kit,
-            owner_id=running.owner_id,
-            type=args["type"],
-            data=args["data"],
-            source=f"/executions/{execution_id}",
-            idempotency_key=args["idempotency_key"],
-            traceparent=running.start.claimed.traceparent,
-        )
-        return submitted.id
+        return await self._submit(running, args)
+
+    async def _submit(self, running: Running, args: Mapping[str, Any]) -> str:
+        """Take in what a run sends; while the database is away the step waits."""
+        event_id = new_id()  # one for all tries: one whose answer was lost may have been stored
+
+        async def once() -> str:
+            try:
+                submitted = await submit(
+                    self.kit,
+                    owner_id=running.owner_id,
+                    type=args["type"],
+                    data=args["data"],
+                    source=f"/executions/{running.id}",
+                    idempotency_key=args["idempotency_key"],
+                    traceparent=running.start.claimed.traceparent,
+                    event_id=event_id,
+                )
+            except StoreRefused:
+                with suppress(NotFound):  # refused because a try before had stored it
+                    return (await self.kit.store.read(EventById(event_id, running.owner_id))).id
+                raise
+            return submitted.id
+
+        return await patiently(once, running.event_id)
 
     def _crash(self, execution_id: str, reason: str, *, counts: bool) -> None:
         error = {"code": RUNNER_LOST, "message": reason}

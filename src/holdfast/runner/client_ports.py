@@ -110,6 +110,7 @@ class HubPorts:
             execution_id,
             "events.submit",
             {"type": type, "data": data, "idempotency_key": idempotency_key},
+            timeout_s=STORE_TIMEOUT_S,
         )
 
     def answered(self, answer: Mapping[str, Any]) -> None:

@@ -265,9 +265,7 @@ async def test_what_is_postponed_after_it_has_closed_does_not_wait_for_long(
     await hub.running(event_id)
 
 
-async def test_a_probe_of_a_dead_hub_is_taken_over_in_time(
-    open_hub: OpenHub, clock: Clock
-) -> None:
+async def test_a_probe_of_a_dead_hub_is_taken_over_in_time(open_hub: OpenHub, clock: Clock) -> None:
     hub = await open_hub()
     await opened(hub)
     await cooled_down(hub)

@@ -92,6 +92,7 @@ class Submit(Command[Submitted]):
 
     lane: ClassVar[Lane] = "submit"
     order: ClassVar[int] = 2
+    answer_s: ClassVar[float] = 10.0  # whoever sends it waits at a door
     event: NewEvent
 
     @classmethod
