@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any
 
 import orjson
@@ -27,6 +28,10 @@ log = logger("hub")
 PING_EVERY_S = 5.0
 SILENT_FOR_S = 30.0
 """A runner whose loop has not answered for this long is killed."""
+
+START_S = 300.0
+"""A runner that has not loaded its apps by then is killed: the next one may, and in the end the hub
+says that none does."""
 
 ID_BYTES = 36
 
@@ -197,10 +202,15 @@ class ProcessWorker(Worker):
 
     async def _ping(self) -> None:
         # Pings are counted and not seconds: a hub that stood still must not blame its runners.
-        while True:
+        for pings in count(1):
             self._wire.send(Kind.PING, b"")
             self._unanswered += 1
             await asyncio.sleep(PING_EVERY_S)
+            if self.state is WorkerState.STARTING and pings * PING_EVERY_S >= START_S:
+                log.error("runner.not_ready", worker=self.name, pid=self.pid, seconds=START_S)
+                self._killed_for = f"the runner did not load its apps within {START_S:g} s"
+                self._spawn(self.kill())
+                return
             silent = self._unanswered * PING_EVERY_S >= SILENT_FOR_S
             if silent and self.state is not WorkerState.STARTING:
                 log.error("runner.silent", worker=self.name, pid=self.pid, seconds=SILENT_FOR_S)

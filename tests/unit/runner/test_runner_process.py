@@ -190,6 +190,24 @@ async def test_one_whose_loop_is_silent_is_killed(
         assert desk.office.lost == {execution_id}
 
 
+async def test_one_that_never_loads_its_apps_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_worker, "PING_EVERY_S", 0.05)
+    monkeypatch.setattr(process_worker, "START_S", 1.0)
+    office = Office()
+    options = RunnerOptions(
+        apps=("hanging_app",),
+        models={},
+        environment=ENVIRONMENT,
+        slots=1,
+        log_level="critical",
+    )
+    worker = ProcessWorker("runner-1", office, options)
+    await worker.start()
+    assert await office.until("gone") == "the runner did not load its apps within 1 s"
+    await worker.gone()
+    assert ("ready", worker.name) not in office.log
+
+
 async def test_one_that_is_retiring_and_silent_is_killed_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
