@@ -18,7 +18,7 @@ from holdfast.domain.status import ExecutionStatus
 from holdfast.telemetry import Metrics, logger
 
 from .folder import SET_ASIDE, Folder, Orphan, orphans
-from .replay import begin_entry, change_entry, replay, settled_entry
+from .replay import begin_entry, change_entry, execution_of, replay, settled_entry
 from .running import Assessor, Running, Start
 
 log = logger("journal")
@@ -52,7 +52,7 @@ class Journal:
 
     def __init__(self, root: Path, boot_id: str, assessor: Assessor, metrics: Metrics) -> None:
         self.root = root
-        self._folder = Folder(root, boot_id)
+        self._folder = Folder(root, boot_id, execution_of)
         self._assessor = assessor
         self._metrics = metrics
         self._running: dict[str, Running] = {}
@@ -225,7 +225,7 @@ class Journal:
     def _append(self, execution_id: str, entry: bytes) -> None:
         self._sizes[execution_id] = self._sizes.get(execution_id, 0) + len(entry)
         try:
-            self._folder.append(entry)
+            self._folder.append(entry, execution_id)
         except OSError as error:
             # The run goes on: its record is still in memory, only a crash would cost it.
             self._fault("journal.write_failed", error=str(error))
