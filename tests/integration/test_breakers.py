@@ -78,6 +78,16 @@ async def postponed(hub: HubForTests, event_id: str) -> Event:
     return await read.event(hub.kit, event_id, LOCAL_OWNER)
 
 
+async def at_rest(hub: HubForTests, event_id: str) -> Event:
+    """The end of an event that another hub may run."""
+
+    async def so() -> bool:
+        return (await read.event(hub.kit, event_id, LOCAL_OWNER)).finished_at is not None
+
+    await until_true(so)
+    return await read.event(hub.kit, event_id, LOCAL_OWNER)
+
+
 async def opened(hub: HubForTests, provider: FakeOpenAI) -> str:
     """Fail until the breaker opens; its name."""
     provider.answer([DOWN])
@@ -398,3 +408,48 @@ async def test_a_call_under_a_closed_breaker_asks_the_hub_nothing(
         statements = hub.kit.store.statements
         assert statements["MoveBreaker"] <= 5, "the row is made once"
     await asyncio.sleep(0)
+
+
+async def test_two_hubs_share_their_breakers_and_let_one_probe_through(
+    open_hub: OpenHub,
+    provider: FakeOpenAI,
+    hub_environ: dict[str, str],
+    postgres: PostgresForTests,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They hear of each other by nothing but the database."""
+    from holdfast import settings
+    from holdfast.app import run_hub
+    from holdfast.hub import breakers
+
+    monkeypatch.setattr(breakers, "SWEEP_S", 0.1)
+    hub_environ["HOLDFAST_DATABASE_URL"] = postgres.migrated()
+    there = hub_environ | {"HOLDFAST_HOME": str(tmp_path / "other")}
+    async with open_hub(runners=1) as one:
+        name = await opened(one, provider)
+        async with run_hub(settings.load({"runners": 1}, environ=there)) as parts:
+            other = HubForTests(parts)
+            await parts.hub.ready()
+            metrics = [one.kit.metrics, other.kit.metrics]
+            assert [one.get("holdfast_breaker_open", breaker=name) for one in metrics] == [1, 1]
+            provider.answer([FakeAnswer(text="slow", hold_after=0)])
+            both = (one, other)
+            ids = [await both[n % 2].submit("test.asking", text=str(n)) for n in range(60)]
+            for event_id in ids:
+                await postponed(one, event_id)
+            ran = [hub.kit.metrics.get("holdfast_claims_total") for hub in both]
+            assert all(ran), f"both hubs met it: {ran}"
+            await cooled_down(other, name)
+            await provider.arrived(4)
+            more = [await both[n % 2].submit("test.asking", text=f"more {n}") for n in range(40)]
+            for event_id in more:
+                await postponed(one, event_id)
+            assert len(provider.requests) == 4, "three that opened it, and one probe"
+            provider.release()
+            provider.answer(["fine"])
+            for event_id in (*ids, *more):
+                event = await at_rest(one, event_id)
+                assert (event.status, event.deliveries) == (E.SUCCEEDED, 1)
+            await stands(other, name, B.CLOSED)
+            assert len(provider.requests) == 3 + len(ids) + len(more)

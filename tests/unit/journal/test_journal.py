@@ -319,6 +319,29 @@ def test_what_is_not_settled_stays_when_a_segment_is_rewritten(
     assert {one: running.record() for one, running in found.items()} == live
 
 
+def test_what_was_settled_does_not_come_back_out_of_an_older_segment(
+    make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 20_000)
+    journal = make_journal("dead")
+    run(journal, "settled later")
+    kept = 0
+    while len(segments(journal)) == 1:  # of which most stays needed
+        run(journal, f"kept {kept}")
+        kept += 1
+    journal.settle("settled later")
+    second = segments(journal)[1]
+    young = 0
+    while len(segments(journal)) < 4:
+        run(journal, f"young {young}")
+        journal.settle(f"young {young}")
+        young += 1
+    assert second.stat().st_size < 10_000, "it was rewritten"
+    die(journal)
+    found = take_over(make_journal("next"), "dead")
+    assert set(found) == {f"kept {number}" for number in range(kept)}
+
+
 def test_a_damaged_segment_is_not_rewritten(
     make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
