@@ -28,7 +28,9 @@ from holdfast.store.commands import (
     Cancel,
     Finish,
     MoveBreaker,
+    PausePipeline,
     ReleasePostponed,
+    UnpausePipeline,
 )
 from holdfast.store.queries import AllBreakers, EventById, ExecutionById
 
@@ -143,6 +145,15 @@ async def test_what_is_let_go_runs_at_once_the_most_urgent_first(store: Store, m
     assert (await event_of(store, ids[0])).postponed_for is None
     assert await store.write(ReleasePostponed("crm", 100)) == 1
     assert (await event_of(store, other)).postponed_for == "erp"
+
+
+async def test_events_of_a_paused_pipeline_are_not_let_go(store: Store, make: Any) -> None:
+    event_id = await postponed(store, make)
+    await store.write(PausePipeline("triage", "local"))
+    assert await store.write(ReleasePostponed("crm", 1)) == 0
+    await store.write(UnpausePipeline("triage"))
+    assert await store.write(ReleasePostponed("crm", 1)) == 1
+    assert [one.event_id for one in await make.claimed()] == [event_id]
 
 
 async def test_one_that_nobody_lets_go_runs_when_its_time_has_come(store: Store, make: Any) -> None:

@@ -284,6 +284,8 @@ class Breakers:
 
     async def _let_go(self, known: _Known) -> None:
         name, breaker = known.breaker.name, known.breaker
+        if not breaker.version:
+            return  # it never opened: somebody's own `BreakerOpen`, which would only come again
         if breaker.status is BreakerStatus.CLOSED:
             if name not in self._releasing:
                 self._releasing.add(name)

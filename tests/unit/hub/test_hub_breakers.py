@@ -260,9 +260,25 @@ async def test_what_is_postponed_after_it_has_closed_does_not_wait_for_long(
 ) -> None:
     """Its record was on the way while the breaker closed; nobody closes it again."""
     hub = await open_hub()
+    await opened(hub)
+    await close_breaker(hub.kit, "crm")
+    await hub.until(lambda: status(hub) == "closed")
     event_id = await postponed(hub)
     await hub.hub.breakers.look()
     await hub.running(event_id)
+
+
+async def test_what_waits_for_a_breaker_that_never_opened_does_not_come_back_at_once(
+    open_hub: OpenHub,
+) -> None:
+    """A pipeline that raises `BreakerOpen` by itself must not go round as fast as it can."""
+    hub = await open_hub()
+    event_id = await postponed(hub, "its own")
+    for _ in range(3):
+        await hub.hub.breakers.look()
+    event = await hub.event(event_id)
+    assert event.postponed_for == "its own"
+    assert event.available_at > hub.kit.store.store._backend._clock() + 60 * 1_000_000
 
 
 async def test_a_probe_of_a_dead_hub_is_taken_over_in_time(open_hub: OpenHub, clock: Clock) -> None:

@@ -15,7 +15,7 @@ from holdfast.store.frames import plain
 from holdfast.store.queries.breakers import COLUMNS as BREAKER_COLUMNS
 from holdfast.store.queries.breakers import NAMES, breaker_item
 from holdfast.store.statements import Conflict, Insert, Statement
-from holdfast.store.tables import breakers, events
+from holdfast.store.tables import breakers, events, pauses
 from holdfast.store.tables.base import word
 
 from .held import COLUMNS, held, lock, save
@@ -36,6 +36,8 @@ _POSTPONED = lock(
         events.c.status == word(EventStatus.QUEUED),
         events.c.postponed_for.is_not(None),
         events.c.postponed_for == bindparam("breaker"),
+        # One that nobody may claim would wait for nothing, and as a probe let all others wait.
+        events.c.target.not_in(select(pauses.c.pipeline)),
     )
     .order_by(events.c.priority.desc(), events.c.id)
     .limit(bindparam("limit")),
