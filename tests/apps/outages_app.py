@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -55,3 +56,14 @@ async def second(state: State[Job]) -> str:
 
 lasting.start(first)
 lasting.chain(first, second)
+
+large = Pipeline("test.large", version="1", event=Job)
+
+
+@large.node
+async def talk(state: State[Job]) -> str:
+    await opened(state.event.folder)
+    return os.urandom(50_000).hex()  # whatever packs it, it needs room
+
+
+large.start(talk)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -407,7 +406,6 @@ async def test_a_call_under_a_closed_breaker_asks_the_hub_nothing(
         assert all(len(orjson.dumps(one)) < 200 for one in told)
         statements = hub.kit.store.statements
         assert statements["MoveBreaker"] <= 5, "the row is made once"
-    await asyncio.sleep(0)
 
 
 async def test_two_hubs_share_their_breakers_and_let_one_probe_through(

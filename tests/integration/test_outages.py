@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from holdfast import settings
 from holdfast.api import create_api
@@ -44,6 +45,12 @@ async def proxy(
     async with PostgresProxy(postgres.migrated()) as made:
         hub_environ["HOLDFAST_DATABASE_URL"] = made.url
         yield made
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
+    with capture_logs() as collected:
+        yield collected
 
 
 async def ask(hub: HubForTests, method: str, path: str, **rest: Any) -> httpx.Response:
@@ -140,8 +147,21 @@ async def test_what_was_taken_in_before_is_run_afterwards_each_once(
         await all_settled(hub)
 
 
+async def met(logs: list[Any]) -> None:
+    """Wait until something that a run asked for has met the absence."""
+
+    async def so() -> bool:
+        return any(one["event"] == "hub.store_away" for one in logs)
+
+    await until_true(so)
+
+
 async def test_a_step_that_sends_an_event_waits_for_the_database(
-    open_hub: OpenHub, proxy: PostgresProxy, hub_environ: dict[str, str], tmp_path: Path
+    open_hub: OpenHub,
+    proxy: PostgresProxy,
+    hub_environ: dict[str, str],
+    tmp_path: Path,
+    logs: list[Any],
 ) -> None:
     hub_environ["HOLDFAST_APPS"] = "outages_app"
     async with open_hub(runners=1) as hub:
@@ -150,7 +170,7 @@ async def test_a_step_that_sends_an_event_waits_for_the_database(
         await proxy.cut()
         (tmp_path / "open").touch()
         await until(tmp_path / "sending")
-        await asyncio.sleep(0.3)
+        await met(logs)
         await proxy.mend()
         event = await hub.ended(event_id)
         assert (event.status, event.deliveries) == (E.SUCCEEDED, 1), event.last_error
@@ -170,7 +190,11 @@ async def _events(hub: HubForTests) -> AsyncIterator[Any]:
 
 
 async def test_a_durable_run_waits_at_its_checkpoint(
-    open_hub: OpenHub, proxy: PostgresProxy, hub_environ: dict[str, str], tmp_path: Path
+    open_hub: OpenHub,
+    proxy: PostgresProxy,
+    hub_environ: dict[str, str],
+    tmp_path: Path,
+    logs: list[Any],
 ) -> None:
     hub_environ["HOLDFAST_APPS"] = "outages_app"
     async with open_hub(runners=1) as hub:
@@ -178,7 +202,7 @@ async def test_a_durable_run_waits_at_its_checkpoint(
         await until(tmp_path / "ready")
         await proxy.cut()
         (tmp_path / "open").touch()
-        await asyncio.sleep(0.3)
+        await met(logs)
         assert not (tmp_path / "second").exists(), "a step whose checkpoint is not stored"
         await proxy.mend()
         event = await hub.ended(event_id)
@@ -446,18 +470,22 @@ TROUBLES = {
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_a_sqlite_file_that_takes_nothing_for_a_while(
-    open_hub: OpenHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+    open_hub: OpenHub,
+    hub_environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
 ) -> None:
     begin, end = TROUBLES[trouble]
     tampered = Tampered(monkeypatch)
+    hub_environ["HOLDFAST_APPS"] = "outages_app"
     async with open_hub(runners=1) as hub:
-        event_id = await hub.submit("test.gated", folder=str(tmp_path))
-        await until(tmp_path / "pid-1")
+        event_id = await hub.submit("test.large", folder=str(tmp_path))
+        await until(tmp_path / "ready")
         tampered.set(begin)
         (tmp_path / "open").touch()
         await record_waits(hub)
-        data = {"text": "x" * 100_000}
-        body = {"type": "test.noop", "data": data}
+        body = {"type": "test.sent", "data": {"folder": "x" * 100_000}}
         refused = await ask(hub, "POST", "/api/v1/events", json=body)
         assert refused.status_code == 503, refused.text
         assert "retry-after" in refused.headers
@@ -465,7 +493,7 @@ async def test_a_sqlite_file_that_takes_nothing_for_a_while(
         event = await hub.ended(event_id)
         assert (event.status, event.deliveries) == (E.SUCCEEDED, 1)
         assert len(await hub.executions(event_id)) == 1
-        assert (await hub.ended(await hub.submit("test.noop"))).status is E.SUCCEEDED
+        assert (await hub.ended(await hub.submit("test.sent"))).status is E.SUCCEEDED
 
 
 async def test_a_sqlite_file_that_somebody_else_has_locked(
