@@ -27,8 +27,10 @@ SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """A segment that has grown to this is closed and a new one begun."""
 
 
+ROOM_BYTES: Final = 128 * 1024 * 1024
 REWRITTEN_BELOW: Final = 0.25
-"""A closed segment of which less than this share is still needed is rewritten without the rest."""
+"""Once a folder takes more room than this, closed segments of which less than this share is needed
+are rewritten without the rest: some run that began long ago keeps them from being removed."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class Folder:
         self._whose = whose
         self._segments: dict[int, _Segment] = {}
         self._lies_in: dict[str, list[int]] = {}  # execution to the segments that have of it
+        self._wasteful: set[int] = set()  # segments worth rewriting
+        self._total = 0  # bytes in all segments
         # Named only when it is locked: what has its name and no lock is an orphan.
         self.path = root / f".{boot_id}"
         self.path.mkdir(parents=True)
@@ -107,15 +111,17 @@ class Folder:
             OSError: it could not be; it only takes room.
         """
         self._first.pop(execution_id, None)
-        mostly_done_with = self._forget(execution_id)
+        self._forget(execution_id)
         oldest = min(self._first.values(), default=self._number)
         for number in range(self._oldest, oldest):
-            self._segments.pop(number, None)
+            self._total -= self._segments.pop(number, _Segment()).size
+            self._wasteful.discard(number)
             (self.path / _name(number)).unlink(missing_ok=True)
         self._oldest = max(self._oldest, oldest)
-        for number in mostly_done_with:
-            if number >= self._oldest:
-                self._rewrite(number)
+        if self._wasteful and self._total > ROOM_BYTES:
+            number = min(self._wasteful)
+            self._wasteful.discard(number)
+            self._rewrite(number)
 
     def close(self) -> None:
         """Close; remove the folder when nothing in it is needed."""
@@ -140,6 +146,7 @@ class Folder:
 
     def _count(self, size: int, execution_id: str | None) -> None:
         segment = self._segments.setdefault(self._number, _Segment())
+        self._total += size
         segment.size += size
         segment.needed += size
         if execution_id in self._first:
@@ -147,16 +154,21 @@ class Folder:
                 self._lies_in.setdefault(execution_id, []).append(self._number)
             segment.of[execution_id] = segment.of.get(execution_id, 0) + size
 
-    def _forget(self, execution_id: str) -> list[int]:
-        """Need an execution no more; the closed segments that now hold mostly waste."""
-        wasteful: list[int] = []
+    def _forget(self, execution_id: str) -> None:
+        """Need an execution no more; note the closed segments that now hold mostly waste."""
         for number in self._lies_in.pop(execution_id, ()):
             segment = self._segments[number]
             segment.needed -= segment.of.pop(execution_id)
-            waste = segment.needed < REWRITTEN_BELOW * segment.size
-            if waste and number != self._number and segment.size > SEGMENT_BYTES // 8:
-                wasteful.append(number)
-        return wasteful if self._whose is not None else []
+            if number != self._number:
+                self._note_waste(number)
+
+    def _note_waste(self, number: int) -> None:
+        segment = self._segments.get(number)
+        if segment is None or self._whose is None:
+            return
+        waste = segment.needed < REWRITTEN_BELOW * segment.size
+        if waste and segment.size > SEGMENT_BYTES // 8:
+            self._wasteful.add(number)
 
     def _rewrite(self, number: int) -> None:
         """Leave out what is not needed. In its place: the order of entries says what came when."""
@@ -172,6 +184,7 @@ class Folder:
         new = path.with_suffix(".new")
         new.write_bytes(kept)
         new.replace(path)
+        self._total -= segment.size - len(kept)
         segment.size = segment.needed = len(kept)
 
     def _open_segment(self) -> None:
@@ -183,6 +196,7 @@ class Folder:
         self._fd = fd
         self._number += 1
         self._size = 0
+        self._note_waste(self._number - 1)
 
 
 def _whole_entries(data: bytes) -> Iterator[bytes]:

@@ -277,6 +277,7 @@ def test_what_others_left_behind_an_older_execution_does_not_pile_up(
 ) -> None:
     """One run that takes a day must not keep the journal of that day."""
     monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(folder_module, "ROOM_BYTES", 40_000)
     journal = make_journal("dead")
     begin(journal, "old")
     changes = changes_of("old")
@@ -304,6 +305,7 @@ def test_what_is_not_settled_stays_when_a_segment_is_rewritten(
     make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(folder_module, "ROOM_BYTES", 40_000)
     journal = make_journal("dead")
     kept: list[str] = []
     for number in range(200):
@@ -323,6 +325,7 @@ def test_what_was_settled_does_not_come_back_out_of_an_older_segment(
     make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(folder_module, "ROOM_BYTES", 40_000)
     journal = make_journal("dead")
     run(journal, "settled later")
     kept = 0
@@ -347,6 +350,7 @@ def test_a_damaged_segment_is_not_rewritten(
 ) -> None:
     """Its damage is told by whoever takes it in, and nothing behind it is dropped before."""
     monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(folder_module, "ROOM_BYTES", 0)
     journal = make_journal("dead")
     begin(journal, "old")
     number = 0
