@@ -53,6 +53,8 @@ class Parts:
             reasons.append(self.hub.crew.error)
         elif not self.hub.crew.ready:
             reasons.append("no runner is ready yet")
+        if self.kit.journal.full:
+            reasons.append(f"{self.kit.journal.waiting} finished records wait for the database")
         return reasons
 
 
@@ -112,6 +114,7 @@ async def run_hub(
                 runners=1 if in_process else settings.runners,
                 default_deadline_s=settings.deadline,
                 stop_grace_s=settings.stop_grace,
+                breakers=settings.breaker_rules,
             ),
             hire=_hire(settings, kit, models, in_process=in_process),
         )

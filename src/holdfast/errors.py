@@ -34,6 +34,7 @@ HoldfastError
 │   └── StoreNotEmpty       store_not_empty       a copy would mix with what is there
 ├── ModelError              model_failed          a model call failed; carries its class
 │   └── AnswerInvalid       answer_invalid        no try produced a valid structured answer
+├── BreakerOpen             breaker_open          calls to something outside are not made now
 ├── LeaseLost               lease_lost            another execution has the event by now
 ├── CheckpointError         bad_checkpoint        a checkpoint cannot keep a value
 ├── WaitExpired             wait_expired          the time to wait is over
@@ -308,6 +309,25 @@ class AnswerInvalid(ModelError):
     """No try within the limit produced an answer that fits the schema."""
 
     code = "answer_invalid"
+
+
+class BreakerOpen(HoldfastError):
+    """Calls to something outside keep failing and are not made for a while.
+
+    An execution that ends with it has not failed for good: its event runs again when the breaker
+    has closed, and the delivery does not count.
+
+    Attributes:
+        breaker: its name.
+        until: microseconds since the epoch at which one call may be tried; None: nobody knows.
+    """
+
+    code = "breaker_open"
+
+    def __init__(self, message: str, *, breaker: str, until: int | None = None) -> None:
+        super().__init__(message, hint=f"see: holdfast breakers list; it waits for {breaker}")
+        self.breaker = breaker
+        self.until = until
 
 
 class LeaseLost(HoldfastError):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from holdfast.domain.breakers import Outcome
 from holdfast.domain.checkpoints import Checkpoint, CheckpointsWanted, Saved
 from holdfast.errors import PortError
 
@@ -199,6 +200,65 @@ class NoRecords:
         raise PortError("no records are kept here")
 
 
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to make one call.
+
+    Attributes:
+        breaker: whose.
+        generation: of its state as the caller knew it; what is told of older ones does not count.
+        probe: id of the probe that this call is; None for an ordinary one.
+    """
+
+    breaker: str
+    generation: int = 0
+    probe: str | None = None
+
+
+class BreakersPort(Protocol):
+    """Says whether calls to something outside are made, and hears how they ended."""
+
+    async def allow(self, breaker: str) -> Permit:
+        """Ask before a call; asks the hub only when a probe may be due.
+
+        Raises:
+            BreakerOpen: no call is to be made now.
+        """
+        ...
+
+    def allow_in_thread(self, breaker: str) -> Permit:
+        """The same for blocking code in a thread of its own.
+
+        Raises:
+            BreakerOpen: no call is to be made now.
+        """
+        ...
+
+    def report(self, permit: Permit, outcome: Outcome, reason: str = "") -> bool:
+        """Tell how the call ended, from any thread; never waits.
+
+        Returns:
+            Whether the breaker is known to be open, so that the event had better run later.
+        """
+        ...
+
+
+class NoBreakers:
+    """Where there is no hub to count failures: every call is made."""
+
+    async def allow(self, breaker: str) -> Permit:
+        """See `BreakersPort.allow`."""
+        return Permit(breaker)
+
+    def allow_in_thread(self, breaker: str) -> Permit:
+        """See `BreakersPort.allow_in_thread`."""
+        return Permit(breaker)
+
+    def report(self, permit: Permit, outcome: Outcome, reason: str = "") -> bool:  # noqa: ARG002
+        """See `BreakersPort.report`."""
+        return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """The services one execution may use."""
@@ -207,3 +267,4 @@ class Ports:
     cache: CachePort = field(default_factory=NoCache)
     checkpoints: CheckpointsPort = field(default_factory=NoCheckpoints)
     records: RecordsPort = field(default_factory=NoRecords)
+    breakers: BreakersPort = field(default_factory=NoBreakers)

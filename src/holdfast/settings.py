@@ -18,6 +18,7 @@ import orjson
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from holdfast.domain.breakers import BreakerRules
 from holdfast.errors import SettingsError
 from holdfast.llm.aliases import read_aliases
 from holdfast.ports import ModelConfig
@@ -92,6 +93,27 @@ class Settings(BaseModel):
     stop_grace: float = Field(
         default=10.0, ge=0, description="Seconds running work gets to end when the hub stops."
     )
+    breaker_failures: int = Field(
+        default=5, ge=0, description="Failed calls that open a circuit breaker; 0: none does."
+    )
+    breaker_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the calls that must have failed for that."
+    )
+    breaker_window: float = Field(
+        default=60.0, gt=0, description="Seconds back that calls count for a breaker."
+    )
+    breaker_cooldown: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds a breaker stays open before one call may try again; each failed try "
+        "doubles them.",
+    )
+    breaker_cooldown_most: float = Field(
+        default=300.0, gt=0, description="Seconds a breaker's cool-down is never longer than."
+    )
+    breaker_rate_limits: bool = Field(
+        default=False, description="Whether a provider's 429 counts as a failed call."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least important log records shown."
     )
@@ -134,6 +156,18 @@ class Settings(BaseModel):
         except ValueError as error:
             raise ValueError("must be an IP address or localhost") from error
         return value
+
+    @property
+    def breaker_rules(self) -> BreakerRules:
+        """When circuit breakers open, and for how long."""
+        return BreakerRules(
+            failures=self.breaker_failures,
+            share=self.breaker_share,
+            window_s=self.breaker_window,
+            cooldown_s=self.breaker_cooldown,
+            cooldown_most_s=self.breaker_cooldown_most,
+            rate_limits=self.breaker_rate_limits,
+        )
 
     @property
     def url(self) -> str:

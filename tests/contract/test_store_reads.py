@@ -39,7 +39,15 @@ def tamper(store_url: str, sql: str) -> None:
         connection.execute(text(sql))
 
 
-ACROSS_OWNERS = {"AllKeys", "PausedPipelines", "CountEvents", "CountQueued", "LeasesOf", "Ping"}
+ACROSS_OWNERS = {
+    "AllBreakers",
+    "AllKeys",
+    "PausedPipelines",
+    "CountEvents",
+    "CountQueued",
+    "LeasesOf",
+    "Ping",
+}
 """Questions of the hub itself."""
 
 

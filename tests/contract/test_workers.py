@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Office:
         self.sink = MemorySink()
         self.log: list[tuple[str, str]] = []  # (what, execution or reason), in order
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.outcomes: list[dict[str, Any]] = []
         self.refuse: str | None = None
         self.lost: set[str] = set()
         self._changed = asyncio.Event()
@@ -63,6 +64,10 @@ class Office:
         if self.refuse:
             raise PortError(self.refuse)
         return "a new event"
+
+    def on_outcome(self, told: Mapping[str, Any]) -> None:
+        self.outcomes.append(dict(told))
+        self._note("outcome", told["breaker"])
 
     def _note(self, what: str, whom: str) -> None:
         self.log.append((what, whom))

@@ -18,6 +18,7 @@ import holdfast
 from holdfast import settings
 from holdfast.api import (
     application,
+    breakers,
     create_api,
     dead_letters,
     events,
@@ -55,6 +56,7 @@ ROUTES = [
         executions,
         keys,
         pipelines,
+        breakers,
         recordings,
         schedules,
         system,
@@ -81,7 +83,7 @@ def path_of(route: APIRoute, **values: str) -> str:
     unknown = {"event_id": new_id(), "execution_id": new_id(), "key_id": "unknown", "name": "x"}
     unknown["verb"] = "cancel"
     unknown["other_id"] = new_id()
-    return route.path.format(**(unknown | values))
+    return route.path_format.format(**(unknown | values))
 
 
 def named(door: Any) -> str:
@@ -228,7 +230,7 @@ def test_every_route_declares_its_scope() -> None:
     changing = {route.path for m, route in DOORS if m != "GET" and "keys" not in route.path}
     assert {needed(route) for route in ROUTES if route.path in changing} >= {"write"}
     for method, route in DOORS:
-        if "/keys" in route.path:
+        if "/keys" in route.path or ("/breakers" in route.path and method != "GET"):
             assert needed(route) == "admin"
         elif method != "GET":
             assert needed(route) == "write"

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
 from . import (
+    breakers,
     dead_letters,
     events,
     executions,
@@ -63,6 +64,7 @@ def create_api(parts: ApiParts) -> FastAPI:
         executions,
         keys,
         pipelines,
+        breakers,
         recordings,
         schedules,
         system,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from holdfast.domain.breakers import BreakerStatus
 from holdfast.domain.diff import Verdict
 from holdfast.domain.events import Origin
 from holdfast.domain.keys import Scope
@@ -143,6 +144,7 @@ class Event(Answer):
     finished_at: Time | None
     last_error: dict[str, Any] | None
     discarded: Discarded | None = Field(description="Of a dead letter nobody runs again.")
+    postponed_for: str | None = Field(description="The open breaker whose closing it waits for.")
     links: EventLinks
 
 
@@ -647,3 +649,22 @@ class KeyList(Answer):
     """All API keys."""
 
     items: list[Key]
+
+
+class Breaker(Answer):
+    """A circuit breaker."""
+
+    name: str
+    status: BreakerStatus
+    openings: int = Field(description="In a row, with no success between them.")
+    until: Time | None = Field(description="When one call may try; null while open: never.")
+    reason: str | None = Field(description="What opened it.")
+    by_hand: bool
+    changed_at: Time
+    waiting: int = Field(description="Events of all owners that wait for it to close.")
+
+
+class BreakerList(Answer):
+    """All breakers."""
+
+    items: list[Breaker]

@@ -12,6 +12,7 @@ CANCEL = "execution.cancel"  # a running execution is to be stopped
 PAUSE = "execution.pause"  # … before its next step, to go on later
 HALTED = "event.halted"  # something waits, perhaps for a time
 DELAYED = "event.delayed"  # something is queued for a later time
+BREAKER = "breaker.moved"  # a breaker was opened or closed; the store says which
 
 
 @dataclass(frozen=True, slots=True)

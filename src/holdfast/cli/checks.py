@@ -9,7 +9,7 @@ import platform
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -298,6 +298,9 @@ class Trial:
         """Never: it runs nothing."""
 
     def on_ended(self, worker: Worker, execution_id: str) -> None:
+        """Never: it runs nothing."""
+
+    def on_outcome(self, told: Mapping[str, Any]) -> None:
         """Never: it runs nothing."""
 
     async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import (
+    breakers,
     cards,
     db,
     dead_letters,
@@ -38,6 +39,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(cards.app, name="cards")
+app.add_typer(breakers.app, name="breakers")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)

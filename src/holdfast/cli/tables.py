@@ -119,6 +119,22 @@ def keys_table(views: Sequence[View], width: int) -> Table:
     return fit(drawn, width)
 
 
+def breakers_table(views: Sequence[View], width: int) -> Table:
+    """Circuit breakers, by name."""
+    drawn = table("breaker", "state", "tried", "error", right=("waiting",))
+    for view in views:
+        is_closed = view["status"] == "closed"
+        tried = "by hand" if view["until"] is None else moment(view["until"])
+        drawn.add_row(
+            Text(one_line(view["name"], 60)),
+            Text(view["status"].replace("_", "-"), "green" if is_closed else "red"),
+            MISSING if is_closed else tried,
+            Text(one_line(view["reason"] or "", 120)),
+            str(view["waiting"] or ""),
+        )
+    return fit(drawn, width)
+
+
 def _state(view: View) -> tuple[str, str]:
     if view["revoked_at"]:
         return "revoked", "dim"
@@ -142,6 +158,7 @@ def event_sheet(view: View) -> list[Text]:
         ("deliveries", Text(str(view["deliveries"]))),
         ("crashes", Text(str(view["crashes"] or ""))),
         ("execution", Text(view["execution_id"] or MISSING)),
+        ("waits for", Text(one_line(view["postponed_for"] or ""))),
         ("error", Text(one_line(error.get("message", "")) if error else "", "red")),
     ]
     lines = [Text(f"event {view['id']}", "bold")]

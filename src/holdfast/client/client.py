@@ -402,6 +402,28 @@ class Client(DeadLetters, Schedules):
         """A pipeline with the schema of its events, its nodes and edges."""
         return await self._ask("GET", f"{API}/pipelines/{quote(name, safe='')}")
 
+    async def breakers(self) -> View:
+        """The circuit breakers, by name: `items`."""
+        return await self._ask("GET", f"{API}/breakers")
+
+    async def open_breaker(
+        self, name: str, *, seconds: float | None = None, reason: str | None = None
+    ) -> View:
+        """Let no calls be made under a breaker; what needs them is postponed.
+
+        Args:
+            name: of the breaker.
+            seconds: after which one call may try; None: none does until it is closed.
+            reason: shown to who meets it.
+        """
+        body = {"seconds": seconds, "reason": reason}
+        given = {key: value for key, value in body.items() if value is not None}
+        return await self._post(f"{API}/breakers/{quote(name, safe='')}/open", given)
+
+    async def close_breaker(self, name: str) -> View:
+        """Let calls be made again; what waited for it runs."""
+        return await self._ask("POST", f"{API}/breakers/{quote(name, safe='')}/close")
+
     async def health(self) -> View:
         """Whether a hub lives there: `status` and `version`."""
         return await self._ask("GET", "/healthz")

@@ -211,6 +211,20 @@ class SyncClient:
         """See `Client.pipelines`."""
         return self._call(self._client.pipelines)
 
+    def breakers(self) -> View:
+        """See `Client.breakers`."""
+        return self._call(self._client.breakers)
+
+    def open_breaker(
+        self, name: str, *, seconds: float | None = None, reason: str | None = None
+    ) -> View:
+        """See `Client.open_breaker`."""
+        return self._call(self._client.open_breaker, name, seconds=seconds, reason=reason)
+
+    def close_breaker(self, name: str) -> View:
+        """See `Client.close_breaker`."""
+        return self._call(self._client.close_breaker, name)
+
     def pipeline(self, name: str) -> View:
         """See `Client.pipeline`."""
         return self._call(self._client.pipeline, name)

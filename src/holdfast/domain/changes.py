@@ -126,6 +126,7 @@ class Finished:
     faults: list[str] = field(default_factory=list[str])  # where recording itself went wrong
     waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # `domain.halts.Wait`
     saved: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # its checkpoints
+    postponed: dict[str, Any] | None = None  # `domain.breakers.Postponed`: its event runs later
     first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 

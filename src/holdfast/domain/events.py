@@ -102,6 +102,7 @@ class Event:
     session_id: str | None = None  # the conversation it is a turn of
     singleton_key: str | None = None  # no other unfinished event of its pipeline has it
     discarded: dict[str, Any] | None = None  # {"at", "by", "reason"} of a dead letter
+    postponed_for: str | None = None  # the open breaker whose closing it waits for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from .breakers import Postponed
 from .checkpoints import Saved
 from .events import NewEvent, Origin
 from .halts import Halt, Totals, Wait
@@ -140,3 +141,4 @@ class Record:
         default_factory=Redelivery
     )  # what its pipeline says of running it again
     began: bool = True  # False when it was claimed, and certainly never run
+    postponed: Postponed | None = None  # a breaker was open: the event runs later, uncounted

@@ -19,7 +19,7 @@ class Scope(StrEnum):
 
     READ = "read"  # look at the owner's things
     WRITE = "write"  # change them: send in, call off, answer
-    ADMIN = "admin"  # manage the keys of all owners; their things stay their own
+    ADMIN = "admin"  # manage what is everybody's: keys, breakers; owners' things stay their own
 
 
 NEEDS: Mapping[str, Scope] = {
@@ -34,6 +34,7 @@ NEEDS: Mapping[str, Scope] = {
     "schedule": Scope.WRITE,
     "prune": Scope.WRITE,
     "keys": Scope.ADMIN,
+    "breakers": Scope.ADMIN,
 }
 """Which scope each verb needs."""
 

@@ -115,6 +115,7 @@ def event_after(
     temporary: bool = False,
     errors: int = 0,
     retries: int = 0,
+    postponed: bool = False,
 ) -> EventStatus:
     """What an event becomes when its execution ended with `outcome`.
 
@@ -126,29 +127,32 @@ def event_after(
         temporary: it failed with an error that may be gone the next time.
         errors: how often it did, this time included.
         retries: how many such errors are followed by another delivery.
+        postponed: it failed only because a breaker was open.
     """
+    if postponed and redeliver and outcome is X.FAILED:
+        return E.CANCELLED if cancel_requested else E.QUEUED
     match outcome:
         case X.SUCCEEDED | X.PARTIAL:
             return E.SUCCEEDED
         case X.FAILED if temporary:
-            if cancel_requested:
-                return E.CANCELLED
-            if not redeliver:
-                return E.FAILED
-            return E.DEAD if errors > retries else E.QUEUED
+            return _once_more(cancel_requested, redeliver, worn_out=errors > retries)
         case X.FAILED | X.TIMED_OUT:
             return E.FAILED
         case X.CANCELLED:
             return E.CANCELLED
         case X.CRASHED:
-            if cancel_requested:
-                return E.CANCELLED
-            if not redeliver:
-                return E.FAILED
-            return E.DEAD if crashes >= MAX_CRASHES else E.QUEUED
+            return _once_more(cancel_requested, redeliver, worn_out=crashes >= MAX_CRASHES)
         case X.WAITING:
             return E.CANCELLED if cancel_requested else E.WAITING
         case X.PAUSED:
             return E.CANCELLED if cancel_requested else E.PAUSED
         case _:
             raise IllegalMove(f"an execution that is {outcome} does not end its event")
+
+
+def _once_more(cancel_requested: bool, redeliver: bool, *, worn_out: bool) -> EventStatus:
+    if cancel_requested:
+        return E.CANCELLED
+    if not redeliver:
+        return E.FAILED
+    return E.DEAD if worn_out else E.QUEUED

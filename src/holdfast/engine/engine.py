@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -11,10 +11,11 @@ from typing import Any, cast
 import orjson
 from langchain_core.runnables import RunnableConfig
 
+from holdfast.domain.ids import now_us
 from holdfast.domain.payload import Texts, encode
 from holdfast.domain.replays import Plan, recorded_from
 from holdfast.domain.status import ExecutionStatus
-from holdfast.errors import HoldfastError
+from holdfast.errors import BranchesFailed, BreakerOpen, HoldfastError
 from holdfast.llm.factory import Models
 from holdfast.pipelines.base import Declaration
 from holdfast.pipelines.context import RunContext, running
@@ -53,6 +54,7 @@ class Outcome:
     error: dict[str, Any] | None = None
     waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     saved: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    postponed: dict[str, Any] | None = None  # `domain.breakers.Postponed`
 
 
 @dataclass(slots=True)
@@ -194,6 +196,7 @@ class Engine:
             abandoned=abandoned,
             waits=outcome.waits,
             saved=outcome.saved,
+            postponed=outcome.postponed,
         )
         self._on_end(x.spec.execution_id)
         if not self._running:
@@ -215,9 +218,7 @@ class Engine:
         except BaseException as error:  # user code may raise anything; it is recorded
             if not isinstance(error, HoldfastError):
                 log.debug("execution.failed", execution_id=x.spec.execution_id, exc_info=error)
-            return _unless_mismatched(
-                x, Outcome(ExecutionStatus.FAILED, error=self._told(x, error))
-            )
+            return _unless_mismatched(x, _failed(error, self._told(x, error)))
 
     async def _replaying(self, x: _Running, declaration: Declaration) -> Replaying | None:
         """What answers in a replay; None when all runs live, as after a halt."""
@@ -313,6 +314,32 @@ def _unless_mismatched(x: _Running, outcome: Outcome) -> Outcome:
 
 async def _no_pause(_: float) -> None:
     """How a replay waits between tries that were recorded."""
+
+
+def _failed(error: BaseException, described: dict[str, Any]) -> Outcome:
+    """A failed run; one that failed only because breakers were open is to run again."""
+    closed_ways = _breakers_open(error)
+    if not closed_ways:
+        return Outcome(ExecutionStatus.FAILED, error=described)
+    last = max(closed_ways, key=lambda one: one.until or 0)
+    in_us = 0 if last.until is None else max(0, last.until - now_us())
+    postponed = {"breaker": last.breaker, "in_us": in_us}
+    if last is not error:  # branches that met one: the code that readers match on
+        described["code"] = last.code
+    return Outcome(ExecutionStatus.FAILED, error=described, postponed=postponed)
+
+
+def _breakers_open(error: BaseException) -> list[BreakerOpen]:
+    """The open breakers that alone made a run fail; empty when there was another reason too."""
+    if isinstance(error, BreakerOpen):
+        return [error]
+    errors: Sequence[BaseException] = ()
+    if isinstance(error, BranchesFailed):
+        errors = error.errors
+    elif isinstance(error, BaseExceptionGroup):
+        errors = cast("BaseExceptionGroup[BaseException]", error).exceptions
+    found = [_breakers_open(one) for one in errors]
+    return [one for each in found for one in each] if all(found) else []
 
 
 def _timed_out(spec: RunSpec) -> Outcome:

@@ -39,8 +39,9 @@ GATHER_S = 0.01
 MAX_SOLO = 2
 """Extra workers at once for executions that must run alone."""
 
-RETRY_S = 1.0
-"""Pause before the next claim while the database is away."""
+RETRY_S = 0.5
+RETRY_MOST_S = 5.0
+"""Pauses before the next claim while the database is away: doubled each time, up to the most."""
 
 LAST_CLAIM_S = 5.0
 """How long a closing hub waits for the answer to a claim under way."""
@@ -76,6 +77,7 @@ class Dispatcher:
         self._suspects: deque[Claimed] = deque()
         self._claiming = False
         self._closing = False
+        self._told_full = False
         self._few_until: asyncio.TimerHandle | None = None
         self._in_doubt = False  # a claim may have been stored though its answer was lost
         self._cancelled_early: set[str] = set()
@@ -138,6 +140,7 @@ class Dispatcher:
         self._bell.set()
 
     async def _loop(self) -> None:
+        tries = 0
         while not self._closing:
             try:
                 async with asyncio.timeout(SWEEP_S):
@@ -149,17 +152,19 @@ class Dispatcher:
                 if self._in_doubt:
                     await self._give_back_lost_claims()
                 await self._claim_all()
+                tries = 0
             except StoreError as error:
                 log.error("hub.claim_failed", error=str(error))
                 self._in_doubt = True
                 if self._closing:
                     return
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(min(RETRY_MOST_S, RETRY_S * 2.0**tries))
+                tries = min(tries + 1, 16)
                 self._bell.set()
 
     async def _claim_all(self) -> None:
         """Claim until nothing is left or the slots are taken."""
-        while self._versions and not self._closing:
+        while self._versions and not self._closing and not self._journal_full():
             free = sum(worker.free for worker in self._crew.workers)
             slots = sum(worker.slots for worker in self._crew.workers)
             if free == 0 or (free < min(slots // 4, CLAIM_AT_MOST) and not self._gathered()):
@@ -169,6 +174,14 @@ class Dispatcher:
             claimed = await self._claim(limit)
             if len(claimed) < limit:
                 return
+
+    def _journal_full(self) -> bool:
+        """Whether further work must wait for the records of what has ended to be stored."""
+        full = self._kit.journal.full
+        if full and not self._told_full:
+            log.error("hub.journal_full", backlog=self._kit.journal.backlog)
+        self._told_full = full
+        return full
 
     def _gathered(self) -> bool:
         """Whether to claim though few slots are free.

@@ -10,7 +10,9 @@ from typing import TypeVar
 
 from holdfast.bus import Notice
 from holdfast.bus.base import DELAYED, ENDED, HALTED, QUEUED
+from holdfast.domain.breakers import Postponed
 from holdfast.domain.executions import Record
+from holdfast.domain.ids import MICROS
 from holdfast.domain.redelivery import Redelivery
 from holdfast.domain.status import EVENT_ENDS, EventStatus, ExecutionStatus
 from holdfast.errors import HoldfastError, NotFound, StoreError, StoreRefused
@@ -38,6 +40,10 @@ _COMPARED = frozenset(
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Pauses while the database is away; the last one repeats. The record waits in the journal."""
 
+PATIENCE_S = 300.0
+"""How long a postponed event waits, beyond its breaker's cool-down, for somebody to see the breaker
+close and let it go; up to twice as long."""
+
 DRAIN_S = 5.0
 """How long a closing hub waits for its last records to be stored."""
 
@@ -59,6 +65,9 @@ class Endings:
         kit.metrics.describe(
             "holdfast_redeliveries_total", "counter", "Events that are to run again."
         )
+        kit.metrics.describe(
+            "holdfast_events_postponed_total", "counter", "Runs that met an open breaker."
+        )
         kit.metrics.describe("holdfast_superseded_total", "counter", "Records that came too late.")
 
     def store(self, running: Running, *, counts_as_crash: bool = True) -> None:
@@ -71,12 +80,17 @@ class Endings:
         """Store a finished execution; returns when it is committed."""
         record = running.record(counts_as_crash=counts_as_crash)
         record = self._with_options(record)
+        if record.postponed is not None:
+            record = replace(record, postponed=_at_the_latest(record.postponed))
         try:
             record = await self._with_differences(running, record)
             finished = await self._write(record)
         except HoldfastError as error:
             finished = await self._write_refused(record, error)
+        was_full = self._kit.journal.full
         self._kit.journal.settle(running.id)
+        if was_full and not self._kit.journal.full:
+            self._kit.bus.publish(Notice(QUEUED))
         if finished is None:
             return
         announce(self._kit, finished.others)
@@ -96,8 +110,13 @@ class Endings:
             if record.execution.session_id is not None:  # the next turn of its session
                 self._kit.bus.publish(Notice(QUEUED))
         elif status is EventStatus.QUEUED:
-            topic = DELAYED if finished.pause_us else QUEUED
-            metrics.add("holdfast_redeliveries_total", pipeline=name)
+            later = bool(finished.pause_us)
+            if record.postponed is not None:
+                breaker, later = record.postponed.breaker, True
+                metrics.add("holdfast_events_postponed_total", breaker=breaker)
+            else:
+                metrics.add("holdfast_redeliveries_total", pipeline=name)
+            topic = DELAYED if later else QUEUED
             self._kit.bus.publish(Notice(topic, event_id=running.event_id))
         else:
             self._kit.bus.publish(Notice(HALTED, event_id=running.event_id, status=status))
@@ -193,3 +212,9 @@ class Endings:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(set(self._tasks))
+
+
+def _at_the_latest(postponed: Postponed) -> Postponed:
+    """With its patience added, spread so that not all that was postponed comes back at once."""
+    patience = PATIENCE_S * (1 + random.random())  # noqa: S311
+    return replace(postponed, in_us=postponed.in_us + int(patience * MICROS))

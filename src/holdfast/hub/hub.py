@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.bus import Notice
 from holdfast.bus.base import CANCEL, PAUSE
+from holdfast.domain.breakers import BreakerRules
+from holdfast.domain.ids import new_id
 from holdfast.domain.status import ExecutionStatus
-from holdfast.errors import PortError
+from holdfast.errors import NotFound, PortError, StoreRefused
+from holdfast.journal import Running
 from holdfast.operations.kit import Kit
 from holdfast.operations.replay import replayed
 from holdfast.operations.submit import submit
 from holdfast.ports import CachedResult
+from holdfast.store.queries import EventById
 from holdfast.telemetry import logger
 
+from .breakers import Breakers
 from .crew import Crew
 from .dispatch import Dispatcher
 from .ending import Endings
-from .keeping import Keeper
+from .keeping import Keeper, patiently
 from .leases import LeaseKeeper
 from .recordings import Recordings
 from .recovery import recover
@@ -40,6 +46,7 @@ class HubOptions:
     runners: int  # worker processes
     default_deadline_s: float | None = None
     stop_grace_s: float = 10.0
+    breakers: BreakerRules = field(default_factory=BreakerRules)
 
 
 class Hub:
@@ -60,6 +67,7 @@ class Hub:
         self.crew = Crew(
             size=options.runners, hire=lambda name: hire(name, self), metrics=kit.metrics
         )
+        self.breakers = Breakers(kit, options.breakers, lambda: self.crew.workers)
         self._dispatcher = Dispatcher(
             kit,
             self.crew,
@@ -80,6 +88,7 @@ class Hub:
     async def start(self) -> None:
         """Take in what a dead boot left, then start workers and claims."""
         await recover(self.kit, self._endings)
+        await self.breakers.start()
         await self.crew.start()
         self._dispatcher.start()
         self._leases.start()
@@ -104,10 +113,13 @@ class Hub:
             if running.finished is None:  # claimed, but no worker ever had it
                 self._crash(running.id, "the hub stopped before it could start", began=False)
         await self._keeper.close()
+        await self.breakers.close()
         await self._endings.drain()
 
     def on_ready(self, worker: Worker) -> None:
         """See `Employer`."""
+        if standings := self.breakers.standings():
+            worker.learn_breakers(standings)
         self.crew.became_ready(worker)
         self._ready.set()
         self._dispatcher.crew_changed()
@@ -116,6 +128,7 @@ class Hub:
         """See `Employer`."""
         running = self.kit.journal.change(execution_id, raw)
         if running is not None and running.finished is not None:
+            self.breakers.run_ended(execution_id)
             self._endings.store(running)
 
     def on_tokens(self, execution_id: str, step: int, text: str) -> None:
@@ -141,6 +154,10 @@ class Hub:
         self.crew.is_gone(worker, lost=len(lost), died=reason != "stopped")
         self._dispatcher.crew_changed()
 
+    def on_outcome(self, told: Mapping[str, Any]) -> None:
+        """See `Employer`."""
+        self.breakers.take(told)
+
     async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
         """See `Employer`."""
         running = self.kit.journal.get(execution_id)
@@ -152,22 +169,39 @@ class Hub:
         if port == "cache.put":
             result = CachedResult(execution_id, args["value"])
             return self._results.put(running.owner_id, args["key"], result, args["ttl_s"])
+        if port == "breakers.probe":
+            return await self.breakers.probe(args["breaker"], execution_id)
         if port.startswith("checkpoints."):
             return await self._keeper.ask(running, port.removeprefix("checkpoints."), args)
         if port == "records.replayed":
             return (await replayed(self.kit, running)).for_run()
         if port != "events.submit":
             raise PortError(f"no port {port}")
-        submitted = await submit(
-            self.kit,
-            owner_id=running.owner_id,
-            type=args["type"],
-            data=args["data"],
-            source=f"/executions/{execution_id}",
-            idempotency_key=args["idempotency_key"],
-            traceparent=running.start.claimed.traceparent,
-        )
-        return submitted.id
+        return await self._submit(running, args)
+
+    async def _submit(self, running: Running, args: Mapping[str, Any]) -> str:
+        """Take in what a run sends; while the database is away the step waits."""
+        event_id = new_id()  # one for all tries: one whose answer was lost may have been stored
+
+        async def once() -> str:
+            try:
+                submitted = await submit(
+                    self.kit,
+                    owner_id=running.owner_id,
+                    type=args["type"],
+                    data=args["data"],
+                    source=f"/executions/{running.id}",
+                    idempotency_key=args["idempotency_key"],
+                    traceparent=running.start.claimed.traceparent,
+                    event_id=event_id,
+                )
+            except StoreRefused:
+                with suppress(NotFound):  # refused because a try before had stored it
+                    return (await self.kit.store.read(EventById(event_id, running.owner_id))).id
+                raise
+            return submitted.id
+
+        return await patiently(once, running.event_id)
 
     def _crash(
         self, execution_id: str, reason: str, *, counts: bool = False, began: bool = True
@@ -176,6 +210,7 @@ class Hub:
         running = self.kit.journal.break_off(execution_id, ExecutionStatus.CRASHED, error)
         if running is not None:
             running.began = began
+            self.breakers.run_ended(execution_id)
             self._endings.store(running, counts_as_crash=counts)
 
     def _cancel_asked(self, notice: Notice) -> None:

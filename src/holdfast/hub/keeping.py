@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
+from typing import Any, TypeVar
 
 from holdfast.domain.checkpoints import Saved
 from holdfast.errors import PortError, StoreError, StoreRefused
 from holdfast.journal import Running
+from holdfast.runner.client_ports import STORE_TIMEOUT_S
 from holdfast.store.commands import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
 from holdfast.store.queries import Checkpoints
 from holdfast.store.store import Store
 from holdfast.telemetry import logger
 
 log = logger("hub")
+
+R = TypeVar("R")
 
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Pauses while the database is away; the last one repeats."""
@@ -44,17 +48,21 @@ class Keeper:
             case "save":
                 await self._save(fence, running.id, args["saved"])
             case "list":
-                return await self._store.read(Checkpoints(fence.owner_id, args["wanted"]))
+                query = Checkpoints(fence.owner_id, args["wanted"])
+                return await patiently(lambda: self._store.read(query), running.event_id)
             case "drop_runs":
-                await self._store.write(DropRuns(fence, tuple(args["run_ids"])))
+                await self._write(DropRuns(fence, tuple(args["run_ids"])))
             case "copy":
-                await self._store.write(CopyThread(fence, args["source"], args["target"]))
+                await self._write(CopyThread(fence, args["source"], args["target"]))
             case "prune":
                 keep = "latest" if args["keep"] == "latest" else "nothing"
-                await self._store.write(PruneThreads(fence, tuple(args["thread_ids"]), keep))
+                await self._write(PruneThreads(fence, tuple(args["thread_ids"]), keep))
             case _:
                 raise PortError(f"no port checkpoints.{verb}")
         return None
+
+    async def _write(self, command: DropRuns | CopyThread | PruneThreads) -> None:
+        await patiently(lambda: self._store.write(command), command.fence.event_id)
 
     async def _save(self, fence: Fence, execution_id: str, saved: Sequence[Saved]) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -84,21 +92,13 @@ class Keeper:
         del self._lines[execution_id]
 
     async def _store_all(self, fence: Fence, saved: tuple[Saved, ...]) -> Exception | None:
-        tries = 0
-        while True:
-            try:
-                await self._store.write(SaveCheckpoints(fence, saved))
-            except StoreRefused as error:
-                return error
-            except StoreError as error:
-                pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
-                log.error("hub.store_away", event_id=fence.event_id, error=str(error), pause=pause)
-                tries += 1
-                await asyncio.sleep(pause)
-            except Exception as error:  # noqa: BLE001 - handed to the run it concerns
-                return error
-            else:
-                return None
+        try:
+            await patiently(
+                lambda: self._store.write(SaveCheckpoints(fence, saved)), fence.event_id
+            )
+        except Exception as error:  # noqa: BLE001 - handed to the run it concerns
+            return error
+        return None
 
     async def close(self) -> None:
         """Give up what could not be stored; its executions are handed back."""
@@ -118,3 +118,24 @@ def fence_of(running: Running) -> Fence:
         number=claimed.fence,
         version=running.start.graph_version,
     )
+
+
+async def patiently(ask: Callable[[], Awaitable[R]], event_id: str) -> R:
+    """Ask the store, again and again while it is away, but no longer than a run waits for it.
+
+    Raises:
+        HoldfastError: what the store says of what was asked; `StoreError` when it stayed away.
+    """
+    until = asyncio.get_running_loop().time() + STORE_TIMEOUT_S
+    for tries in count():
+        try:
+            return await ask()
+        except StoreRefused:
+            raise
+        except StoreError as error:
+            pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
+            log.error("hub.store_away", event_id=event_id, error=str(error), pause=pause)
+            if asyncio.get_running_loop().time() + pause > until:
+                raise
+        await asyncio.sleep(pause)
+    raise AssertionError  # count() has no end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.engine import Engine
@@ -14,6 +14,7 @@ from holdfast.errors import HoldfastError, PortError
 from holdfast.llm.factory import Models
 from holdfast.pipelines.registry import Registry
 from holdfast.ports import ModelConfig, Ports, RunSpec
+from holdfast.runner.breakers import AskedBreakers
 from holdfast.runner.client_ports import AskedCache, AskedCheckpoints, AskedRecords
 
 from .worker import Employer, Worker, WorkerState
@@ -36,15 +37,18 @@ class LocalWorker(Worker):
         self._loop_thread = threading.get_ident()
         self._threads = ExecutionThreads(slots)
         self._changes: deque[tuple[str, bytes]] = deque()
+        self._breakers = AskedBreakers(self._put, employer.on_outcome)
+        self._models = Models(models, self._breakers)
         self._engine = Engine(
             registry=registry,
-            models=Models(models),
+            models=self._models,
             sink=self,
             ports=Ports(
                 events=self,
                 cache=AskedCache(employer.ask),
                 checkpoints=AskedCheckpoints(self._store),
                 records=AskedRecords(self._store),
+                breakers=self._breakers,
             ),
             threads=self._threads,
             on_end=self._on_end,
@@ -70,12 +74,19 @@ class LocalWorker(Worker):
 
     async def _store(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
         self._pass_on()  # what was told before comes before
+        return await self._put(execution_id, port, args)
+
+    async def _put(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
         try:
             return await self._employer.ask(execution_id, port, args)
         except PortError:
             raise
         except HoldfastError as error:
             raise PortError(f"{error.code}: {error}") from error
+
+    def learn_breakers(self, standings: Sequence[Mapping[str, Any]]) -> None:
+        """Hear how breakers stand; later, as over a socket."""
+        self._loop.call_soon(self._breakers.learn, list(standings))
 
     def retire(self) -> None:
         """Take no new work."""
@@ -92,7 +103,8 @@ class LocalWorker(Worker):
         self._gone()
 
     async def gone(self) -> None:
-        """Nothing of it is left when `on_gone` was called."""
+        """Close the connections its models have kept."""
+        await self._models.aclose()
 
     def change(self, execution_id: str, raw: bytes) -> None:
         """`RecordSink`: pass a change on, from whatever thread."""

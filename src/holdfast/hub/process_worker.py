@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -113,6 +113,11 @@ class ProcessWorker(Worker):
         """Send a wish to pause; should it overtake its run, the next beat repeats it."""
         self._wire.send(Kind.PAUSE, execution_id.encode())
 
+    def learn_breakers(self, standings: Sequence[Mapping[str, Any]]) -> None:
+        """Send how breakers stand; it overtakes what is queued."""
+        if self.state is not WorkerState.STARTING:  # one that starts is told when it is ready
+            self._wire.send(Kind.BREAKERS, encode(standings))
+
     def retire(self) -> None:
         """Tell the runner to leave when its runs have ended."""
         if self.state in (WorkerState.STARTING, WorkerState.READY):
@@ -141,6 +146,8 @@ class ProcessWorker(Worker):
                 self._employer.on_ended(self, body.decode())
             case Kind.ASK | Kind.STORE:
                 self._spawn(self._answer(orjson.loads(body)))
+            case Kind.OUTCOMES:
+                self._employer.on_outcome(orjson.loads(body))
             case Kind.PONG:
                 self._unanswered = 0
             case Kind.READY:

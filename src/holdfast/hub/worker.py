@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -45,6 +46,10 @@ class Employer(Protocol):
         """Answer a port call of a running step."""
         ...
 
+    def on_outcome(self, told: Mapping[str, Any]) -> None:
+        """How calls under a breaker ended."""
+        ...
+
 
 class Worker(ABC):
     """Runs up to `slots` executions at once."""
@@ -78,6 +83,9 @@ class Worker(ABC):
     @abstractmethod
     def pause(self, execution_id: str) -> None:
         """Ask an execution to stop before its next step."""
+
+    def learn_breakers(self, standings: Sequence[Mapping[str, Any]]) -> None:  # noqa: B027
+        """Hear how breakers stand; for a worker that makes calls."""
 
     @abstractmethod
     def retire(self) -> None:

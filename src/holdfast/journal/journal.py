@@ -18,10 +18,14 @@ from holdfast.domain.status import ExecutionStatus
 from holdfast.telemetry import Metrics, logger
 
 from .folder import SET_ASIDE, Folder, Orphan, orphans
-from .replay import begin_entry, change_entry, replay, settled_entry
+from .replay import begin_entry, change_entry, execution_of, replay, settled_entry
 from .running import Assessor, Running, Start
 
 log = logger("journal")
+
+BACKLOG_BYTES = 256 * 1024 * 1024
+"""With so much journalled of executions that have ended and are not stored yet, no further work is
+begun: while the database is away what has been done is kept, and nothing is dropped for it."""
 
 TOKENS_KEPT = 1000
 """Pieces of streamed text a slow watcher may fall behind before the oldest are dropped."""
@@ -48,15 +52,33 @@ class Journal:
 
     def __init__(self, root: Path, boot_id: str, assessor: Assessor, metrics: Metrics) -> None:
         self.root = root
-        self._folder = Folder(root, boot_id)
+        self._folder = Folder(root, boot_id, execution_of)
         self._assessor = assessor
         self._metrics = metrics
         self._running: dict[str, Running] = {}
+        self._sizes: dict[str, int] = {}  # bytes journalled, by execution
+        self._ended: set[str] = set()  # … that have ended and are not stored
+        self.backlog = 0  # bytes of those
         self._watchers: dict[str, set[Watcher]] = {}
         metrics.describe("holdfast_journal_changes_total", "counter", "Changes journalled.")
         metrics.describe(
+            "holdfast_journal_backlog_bytes",
+            "gauge",
+            "Journalled of executions that have ended and wait for the database.",
+        )
+        metrics.describe(
             "holdfast_journal_faults_total", "counter", "Entries the disk or the reader refused."
         )
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the database that nothing further is to be begun."""
+        return self.backlog >= BACKLOG_BYTES
+
+    @property
+    def waiting(self) -> int:
+        """Executions that have ended and are not stored yet."""
+        return len(self._ended)
 
     def get(self, execution_id: str) -> Running | None:
         """The live state of an execution; None when it is not under way here."""
@@ -71,7 +93,7 @@ class Journal:
         running = Running(start, self._assessor)
         self._running[running.id] = running
         self._folder.begin(running.id)
-        self._append(begin_entry(start))
+        self._append(running.id, begin_entry(start))
         self._wake(running.id)  # who followed it into its halt follows it out again
         return running
 
@@ -84,12 +106,14 @@ class Journal:
         try:
             change = change_from(orjson.loads(raw))
             # Only what can be read again is written down.
-            self._append(change_entry(execution_id, raw))
+            self._append(execution_id, change_entry(execution_id, raw))
             running.apply(change)
         except ValueError as error:
             self._fault("journal.bad_change", execution_id=execution_id, error=str(error))
             return None
         self._metrics.add("holdfast_journal_changes_total")
+        if running.finished is not None:
+            self._has_ended(execution_id)
         self._wake(execution_id)
         return running
 
@@ -111,6 +135,7 @@ class Journal:
         if running is None or running.finished is not None:
             return None
         running.break_off(status, now_us(), error)
+        self._has_ended(execution_id)
         self._wake(execution_id)
         return running
 
@@ -118,7 +143,11 @@ class Journal:
         """The record is in the database: forget the live state."""
         if self._running.pop(execution_id, None) is None:
             return
-        self._append(settled_entry(execution_id))
+        if execution_id in self._ended:
+            self._ended.discard(execution_id)
+            self._grow(-self._sizes.get(execution_id, 0))
+        self._append(execution_id, settled_entry(execution_id))
+        del self._sizes[execution_id]
         try:
             self._folder.settle(execution_id)
         except OSError as error:  # what stays behind only takes room
@@ -185,9 +214,18 @@ class Journal:
 
         return replay(orphan.entries(), self._assessor, fault)
 
-    def _append(self, entry: bytes) -> None:
+    def _has_ended(self, execution_id: str) -> None:
+        self._ended.add(execution_id)
+        self._grow(self._sizes.get(execution_id, 0))
+
+    def _grow(self, by: int) -> None:
+        self.backlog += by
+        self._metrics.put("holdfast_journal_backlog_bytes", self.backlog)
+
+    def _append(self, execution_id: str, entry: bytes) -> None:
+        self._sizes[execution_id] = self._sizes.get(execution_id, 0) + len(entry)
         try:
-            self._folder.append(entry)
+            self._folder.append(entry, execution_id)
         except OSError as error:
             # The run goes on: its record is still in memory, only a crash would cost it.
             self._fault("journal.write_failed", error=str(error))

@@ -39,6 +39,18 @@ def settled_entry(execution_id: str) -> bytes:
     return b'{"x":"' + execution_id.encode() + b'","settled":true}'
 
 
+def execution_of(body: bytes) -> str | None:
+    """Whose an entry is; None for one that says that something is settled.
+
+    That one is needed as long as an earlier segment may still have what it speaks of.
+    """
+    if body.startswith(b'{"x":"') and not body.endswith(b',"settled":true}'):
+        return body[6 : body.index(b'"', 6)].decode()
+    if body.startswith(b'{"b":'):
+        return orjson.loads(body)["b"]["claimed"]["execution_id"]
+    return None
+
+
 def replay(
     entries: Iterable[bytes],
     assessor: Assessor,

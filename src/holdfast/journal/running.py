@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import orjson
 
+from holdfast.domain.breakers import Postponed
 from holdfast.domain.changes import (
     NO_USAGE,
     AttemptFinished,
@@ -227,6 +228,7 @@ class Running:
             waits=self._waits,
             saved=tuple(saved_from_json(one) for one in end.saved) if end else (),
             event=None if self.start.begun is None else self.start.begun.event(),
+            postponed=Postponed(**end.postponed) if end and end.postponed else None,
         )
 
     def _stop(self, change: Finished) -> dict[str, Any]:
@@ -424,6 +426,8 @@ class Running:
             flags["suspicious"] = sorted(reasons)
         if self.finished is not None and self.finished.faults:
             flags["recording_faults"] = self.finished.faults
+        if self.finished is not None and self.finished.postponed:
+            flags["postponed"] = self.finished.postponed["breaker"]
         if any(fields["usage"] == "estimated" for fields in self._attempts.values()):
             flags["tokens_estimated"] = True
         tried = (*self._steps.values(), *self._attempts.values())

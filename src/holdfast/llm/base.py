@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from holdfast.ports import ModelConfig
+
+_UNFIT = re.compile(r"[^A-Za-z0-9._:@/+-]")  # for the name of a breaker
 
 
 class Provider(ABC):
@@ -22,6 +26,8 @@ class Provider(ABC):
     name: ClassVar[str]
     scripted: ClassVar[bool] = False
     """Whether the app's rules answer instead of a language model."""
+    url: ClassVar[str] = ""
+    """Where calls go when an alias names no server."""
 
     @abstractmethod
     def make(self, config: ModelConfig, script: Callable[..., Any] | None) -> BaseChatModel:
@@ -47,6 +53,17 @@ class Provider(ABC):
     def parameters(self, config: ModelConfig) -> dict[str, Any]:
         """The parameters a call is made with, defaults included: what the record shows."""
         return dict(config.parameters)
+
+    def breaker(self, config: ModelConfig) -> str | None:
+        """Name of the breaker under which calls are made: `provider@server/model`.
+
+        Not one for the whole server: behind a gateway one model may be away and the others not.
+        None for what calls no server.
+        """
+        if self.scripted:
+            return None
+        server = urlsplit(config.base_url or self.url).netloc or "default"
+        return _UNFIT.sub("_", f"{self.name}@{server}/{config.model}")[:200]
 
     def options(self, operation: str) -> dict[str, Any]:
         """What to bind so that the model knows which step calls it; nothing for most."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from pydantic import BaseModel
 
-    from holdfast.ports import ModelConfig
+    from holdfast.ports import BreakersPort, ModelConfig
 
     from .base import Provider
     from .scripted import Script
@@ -61,12 +61,16 @@ class ChatModel:
 class Models:
     """The aliases of one process, and the chat models made for them."""
 
-    def __init__(self, configs: Mapping[str, ModelConfig]) -> None:
+    def __init__(
+        self, configs: Mapping[str, ModelConfig], breakers: BreakersPort | None = None
+    ) -> None:
         """Keep the configuration; nothing is imported or connected yet.
 
         Args:
             configs: by alias, secrets resolved.
+            breakers: asked before each call to a server; None: nobody counts failures.
         """
+        self._breakers = breakers
         self._configs = dict(configs)
         self._providers: dict[str, Provider] = {}
         self._made: dict[tuple[str, Callable[..., Any] | None], ChatModel] = {}
@@ -110,7 +114,7 @@ class Models:
                 provider=provider.name,
                 model_name=config.model,
                 parameters=provider.parameters(config),
-                model=provider.make(config, cast("Callable[..., Any] | None", rules)),
+                model=self._guarded(provider, config, rules),
                 _provider=provider,
             )
             # Two threads may both get here; all callers shall share the first one's model.
@@ -125,6 +129,15 @@ class Models:
         async with AsyncExitStack() as stack:  # one that fails does not keep the others open
             for provider in providers:
                 stack.push_async_callback(provider.aclose)
+
+    def _guarded(self, provider: Provider, config: ModelConfig, rules: Script | None) -> Any:
+        model = provider.make(config, cast("Callable[..., Any] | None", rules))
+        name = provider.breaker(config)
+        if self._breakers is None or name is None:
+            return model
+        from .wrappers.breaker import BreakerChatModel
+
+        return BreakerChatModel(inner=model, breaker=name, breakers=self._breakers, cache=False)
 
     def _provider(self, name: str) -> Provider:
         found = self._providers.get(name)

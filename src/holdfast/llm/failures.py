@@ -24,7 +24,7 @@ from langchain_core.exceptions import (
     ModelTimeoutError,
 )
 
-from holdfast.errors import ModelError
+from holdfast.errors import BreakerOpen, ModelError
 
 _MESSAGE_CHARS = 2000
 _CAUSES = 5
@@ -111,6 +111,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _class_of(error: BaseException) -> str | None:
+    if isinstance(error, BreakerOpen):
+        return "temporary"
     if isinstance(error, ModelError | RecordedError):
         return None if error.error_class == "unknown" else error.error_class
     code = getattr(error, "code", None)

@@ -36,6 +36,7 @@ class OpenAIProvider(Provider):
     """Makes chat models over LangChain's OpenAI integration."""
 
     name: ClassVar[str] = "openai"
+    url: ClassVar[str] = OPENAI_URL
 
     def __init__(self) -> None:
         self._clients: tuple[DefaultHttpxClient, DefaultAsyncHttpxClient] | None = None

@@ -73,6 +73,7 @@ def event_view(event: Event, *, with_data: bool = True) -> View:
         "finished_at": iso(event.finished_at),
         "last_error": event.last_error,
         "discarded": event.discarded and {**event.discarded, "at": iso(event.discarded["at"])},
+        "postponed_for": event.postponed_for,
     }
     if with_data:
         view["data"] = event.data

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from langchain_core.runnables.config import ensure_config
 
+from holdfast.domain.breakers import NAME
 from holdfast.domain.replays import Plan
 from holdfast.errors import OutsideRun
+from holdfast.llm.calls import reported
 from holdfast.llm.factory import Models
 from holdfast.ports import Ports
 from holdfast.recording import Replaying, step_of
@@ -105,6 +107,32 @@ class RunContext:
         return await self.ports.events.submit(
             execution_id=self.execution_id, type=type, data=data, idempotency_key=idempotency_key
         )
+
+    @asynccontextmanager
+    async def breaker(
+        self, name: str, *, failures: type[Exception] | tuple[type[Exception], ...] = ()
+    ) -> AsyncGenerator[None]:
+        """Call something outside only while it answers: `async with run.breaker("crm"): …`.
+
+        Timeouts, broken connections and HTTP status 408 and from 500 on count as failures; when
+        too many of the last calls failed, by whatever run, the breaker opens. A run that then ends
+        with `BreakerOpen` is postponed until it has closed again. Put time limits inside: what
+        cancels the block from outside says nothing of what was called.
+
+        Args:
+            name: the same for everybody who calls the same thing.
+            failures: exceptions that count as failures too.
+
+        Raises:
+            BreakerOpen: no call is to be made now.
+            ValueError: the name is none.
+        """
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for a breaker: it must fit {NAME.pattern}")
+        breakers = self.ports.breakers
+        kinds = failures if isinstance(failures, tuple) else (failures,)
+        with reported(breakers, await breakers.allow(name), failures=kinds):
+            yield
 
 
 def current_run() -> RunContext:

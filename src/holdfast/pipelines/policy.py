@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from holdfast.domain.redelivery import RETRIED, Backoff
-from holdfast.errors import BranchesFailed, DeclarationError
+from holdfast.errors import BranchesFailed, BreakerOpen, DeclarationError
 from holdfast.llm.failures import Failure, classify
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ def worth_retrying(error: BaseException, retry_on: tuple[type[Exception], ...]) 
     """
     if isinstance(error, retry_on):
         return replace(classify(error), error_class="temporary")
+    if isinstance(error, BreakerOpen):  # a held slot is worth more: the event is postponed
+        return None
     if isinstance(error, BranchesFailed):  # a group: only if all that failed are
         all_ = [worth_retrying(one, retry_on) for one in error.errors]
         known = [one for one in all_ if one is not None]

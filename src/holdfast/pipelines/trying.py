@@ -11,6 +11,7 @@ from langgraph.errors import GraphBubbleUp
 
 from holdfast.domain.status import StepStatus
 from holdfast.errors import BudgetExceeded, ReplayMismatch, StepTimeout
+from holdfast.llm.calls import cut_off_calls
 from holdfast.recording import StepHandle, step_of
 
 from .caching import Kept, kept_result
@@ -141,8 +142,12 @@ async def _one_try(
     no_thread_yet()
     own = asyncio.timeout(policy.timeout)
     try:
-        async with own:
-            left = await node.leave(state, config)
+        with cut_off_calls() as cut:
+            async with own:
+                try:
+                    left = await node.leave(state, config)
+                finally:
+                    cut.timed_out = own.expired() or limit.expired()
     except Skip:
         step.finish_try(StepStatus.SKIPPED)
         raise

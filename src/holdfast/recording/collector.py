@@ -27,7 +27,7 @@ from holdfast.domain.ids import now_us
 from holdfast.domain.payload import INLINE_BYTES, LOST_ENTRY, Texts, encode, message_of, printable
 from holdfast.domain.replays import REPLAYED
 from holdfast.domain.status import HALTED, ExecutionStatus, StepStatus
-from holdfast.errors import AnswerInvalid, HoldfastError
+from holdfast.errors import AnswerInvalid, BreakerOpen, HoldfastError
 from holdfast.llm.failures import classify
 from holdfast.ports import RecordSink
 from holdfast.telemetry import logger
@@ -314,6 +314,8 @@ class Collector:
             return
         if attempt.replayed:
             facts["usage"] = REPLAYED
+        if isinstance(error, BreakerOpen) and error.__cause__ is None:
+            attempt.usage = NO_USAGE  # the call was not made
         facts.setdefault("usage", attempt.usage)
         step.last_attempt_failed = status is not StepStatus.SUCCEEDED
         with self._lock:
@@ -379,6 +381,7 @@ class Collector:
         abandoned: bool = False,
         waits: Sequence[Mapping[str, Any]] = (),
         saved: Sequence[Mapping[str, Any]] = (),
+        postponed: Mapping[str, Any] | None = None,
     ) -> None:
         """End the execution: close what is open, then say so; later changes are refused.
 
@@ -391,6 +394,7 @@ class Collector:
             abandoned: steps still open are running code that could not be stopped.
             waits: what it waits for, see `domain.halts.Wait`.
             saved: checkpoints to be stored together with its end.
+            postponed: its event is to run again, see `domain.breakers.Postponed`.
         """
         left = StepStatus.ABANDONED if abandoned else StepStatus.CANCELLED
         if status not in HALTED:
@@ -407,6 +411,7 @@ class Collector:
                     faults=self.faults,
                     waits=[dict(one) for one in waits],
                     saved=[dict(one) for one in saved],
+                    postponed=dict(postponed) if postponed else None,
                 )
             )
         self._finished = True

@@ -121,6 +121,7 @@ class HubPorts:
             execution_id,
             "events.submit",
             {"type": type, "data": data, "idempotency_key": idempotency_key},
+            timeout_s=STORE_TIMEOUT_S,
         )
 
     def answered(self, answer: Mapping[str, Any]) -> None:
@@ -138,6 +139,14 @@ class HubPorts:
     ) -> Any:
         answer = await self._call_in_order(execution_id, port, question_to_json(args))
         return answer_from_json(answer)
+
+    async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
+        """Put a question to the hub.
+
+        Raises:
+            PortError: it refused or did not answer in time.
+        """
+        return await self._call(execution_id, port, args)
 
     async def _call_in_order(self, execution_id: str, port: str, args: Mapping[str, Any]) -> Any:
         return await self._call(execution_id, port, args, Kind.STORE, STORE_TIMEOUT_S)

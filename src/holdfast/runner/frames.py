@@ -5,8 +5,8 @@ keep their order, and a waiting `URGENT` frame goes before the next `BULK` one, 
 overtakes a megabyte of record. Header, big-endian: body length (u32), lane and more-parts flag
 (u8), kind (u8).
 
-    hub → runner    HELLO RUN CANCEL PAUSE ANSWER PING STOP
-    runner → hub    READY CHANGE TOKENS ASK STORE PONG ENDED ABANDONED
+    hub → runner    HELLO RUN CANCEL PAUSE ANSWER PING STOP BREAKERS
+    runner → hub    READY CHANGE TOKENS ASK STORE PONG ENDED ABANDONED OUTCOMES
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class Kind(IntEnum):
     ABANDONED = 13  # code was left running that could not be stopped
     STORE = 14  # a port call that must not overtake the record
     PAUSE = 15  # stop an execution before its next step
+    BREAKERS = 40  # how breakers stand; the first one tells of all that are not closed
+    OUTCOMES = 41  # how calls under a breaker ended; no answer follows
 
 
 class Lane(IntEnum):
@@ -79,6 +81,8 @@ _LANES = {
     Kind.ANSWER: Lane.URGENT,
     Kind.PING: Lane.URGENT,
     Kind.PONG: Lane.URGENT,
+    Kind.BREAKERS: Lane.URGENT,
+    Kind.OUTCOMES: Lane.URGENT,
 }
 
 

@@ -24,6 +24,7 @@ from holdfast.pipelines.registry import Registry
 from holdfast.ports import ModelConfig, Ports, RunSpec
 from holdfast.telemetry import configure_logging, logger
 
+from .breakers import AskedBreakers
 from .client_ports import HubPorts
 from .frames import Kind, Wire, read_run
 
@@ -49,6 +50,7 @@ class Runner:
         self.gone = asyncio.Event()
         self._wire = Wire(self._on_message, self._on_closed)
         self._hub = HubPorts(self._ask)
+        self._breakers = AskedBreakers(self._hub.ask, self._tell_outcome)
         self._engine: Engine | None = None
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
@@ -104,6 +106,9 @@ class Runner:
     def _ask(self, kind: Kind, body: bytes) -> None:
         self._wire.send(kind, body)
 
+    def _tell_outcome(self, told: dict[str, Any]) -> None:
+        self._wire.send(Kind.OUTCOMES, encode(told))
+
     def _on_message(self, kind: Kind, body: bytes) -> None:
         match kind:
             case Kind.RUN:
@@ -115,6 +120,8 @@ class Runner:
                     self._engine.pause(body.decode())
             case Kind.ANSWER:
                 self._hub.answered(orjson.loads(body))
+            case Kind.BREAKERS:
+                self._breakers.learn(orjson.loads(body))
             case Kind.PING:
                 self._wire.send(Kind.PONG, body)
             case Kind.HELLO:
@@ -159,13 +166,14 @@ class Runner:
         configs = {alias: ModelConfig(**config) for alias, config in hello["models"].items()}
         self._engine = Engine(
             registry=registry,
-            models=Models(configs),
+            models=Models(configs, self._breakers),
             sink=self,
             ports=Ports(
                 events=self._hub,
                 cache=self._hub.cache,
                 checkpoints=self._hub.checkpoints,
                 records=self._hub.records,
+                breakers=self._breakers,
             ),
             threads=threads,
             on_end=self._on_end,

@@ -62,6 +62,10 @@ class ReadConnection(Reads, Protocol):
         """Whether the connection can no longer be used."""
         ...
 
+    def cut(self) -> None:
+        """Break the connection under whoever waits for its answer; from any thread."""
+        ...
+
     def close(self) -> None:
         """Give the connection back to the system."""
         ...
@@ -100,6 +104,10 @@ class WriteConnection(Writes, Protocol):
         """Whether a command that failed so may succeed another time."""
         ...
 
+    def cut(self) -> None:
+        """Break the connection under whoever waits for its answer; from any thread."""
+        ...
+
     def rest(self) -> None:
         """Housekeeping between two units of work, after the callers have their answers."""
         ...
@@ -116,11 +124,13 @@ class Command(ABC, Generic[R_co]):
         lane: which lane it queues in.
         order: kinds with a lower number come first within a unit of work.
         weight: how much of a unit of work it fills, see `writer.CAPACITY`.
+        answer_s: how long its caller waits, seconds; whether it was stored is not known then.
     """
 
     lane: ClassVar[Lane]
     order: ClassVar[int] = 9
     weight: ClassVar[int] = 1
+    answer_s: ClassVar[float] = 60.0
 
     @classmethod
     @abstractmethod

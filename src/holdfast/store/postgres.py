@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from os import dup
+from socket import SHUT_RDWR, socket
 from typing import Any, LiteralString, cast
 
 import psycopg
@@ -62,6 +64,12 @@ class PostgresReads(ReadConnection):
     @override
     def lost(self) -> bool:
         return self._connection.closed
+
+    @override
+    def cut(self) -> None:
+        # Not a cancel request: the server that should take it is the one that does not answer.
+        with suppress(OSError, psycopg.Error), socket(fileno=dup(self._connection.fileno())) as end:
+            end.shutdown(SHUT_RDWR)
 
     @override
     def close(self) -> None:

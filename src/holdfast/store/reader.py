@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,12 @@ from .base import Query, R, ReadConnection
 
 THREADS = 4
 """Reads at the same time; on SQLite more of them only take turns."""
+
+ANSWER_S = 35.0
+"""How long a caller waits: longer than the database lets a statement run, for when it hangs."""
+
+CLOSE_S = 10.0
+"""How long a closing store waits for running queries."""
 
 
 class _Lost(StoreError):
@@ -35,6 +42,7 @@ class Reader:
         self._connect = connect
         self._count = count
         self._idle: deque[ReadConnection] = deque()
+        self._busy: dict[ReadConnection, float] = {}  # since when
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store-read")
 
     async def read(self, query: Query[R]) -> R:
@@ -44,13 +52,29 @@ class Reader:
             running = loop.run_in_executor(self._pool, self._run, query)
         except RuntimeError as error:
             raise StoreError("the store is closed") from error
-        return await running
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await running
+        except TimeoutError:
+            self._cut_stuck(ANSWER_S)
+            raise StoreError(f"the database did not answer within {ANSWER_S:g} s") from None
 
     def close(self) -> None:
-        """Wait for running queries and close the connections."""
+        """Wait for running queries, but not for ever, and close the connections."""
+        self._pool.shutdown(wait=False)
+        until = time.monotonic() + CLOSE_S
+        while self._busy and time.monotonic() < until:
+            time.sleep(0.01)
+        self._cut_stuck(0.0)
         self._pool.shutdown(wait=True)
         while self._idle:
             self._idle.pop().close()
+
+    def _cut_stuck(self, seconds: float) -> None:
+        """Break the connections that were asked so long ago, so that their threads are free."""
+        for connection, since in list(self._busy.items()):
+            if time.monotonic() - since >= seconds:
+                connection.cut()
 
     def _run(self, query: Query[Any]) -> Any:
         while self._idle:
@@ -75,6 +99,7 @@ class Reader:
     def _ask(self, connection: ReadConnection, query: Query[Any]) -> Any:
         name = type(query).__name__
         before = connection.count
+        self._busy[connection] = time.monotonic()
         try:
             if query.snapshot:
                 with connection.snapshot():
@@ -89,6 +114,7 @@ class Reader:
             connection.close()
             raise kind(f"{name} failed: {type(error).__name__}: {error}") from error
         finally:
+            del self._busy[connection]
             self._count(name, connection.count - before)
         self._idle.append(connection)
         return answer

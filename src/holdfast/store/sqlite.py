@@ -52,6 +52,10 @@ class SqliteReads(ReadConnection):
         return False
 
     @override
+    def cut(self) -> None:
+        self._connection.interrupt()
+
+    @override
     def close(self) -> None:
         self._connection.close()
 

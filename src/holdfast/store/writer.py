@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,6 +27,13 @@ next ones wait."""
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 2.0
 """Between tries to reach a database that is away."""
+
+STUCK_S = 60.0
+"""After so long without an answer a connection is broken: the database's own limits
+(`postgres.LIMITS`) do not reach somebody whose server hangs or whose packets are lost."""
+
+CLOSE_S = 10.0
+"""How long a closing writer waits for its last unit of work before it breaks the connection."""
 
 _UNKNOWN = "whether it was stored is not known; look before trying again"
 
@@ -65,16 +73,17 @@ class Writer:
         self._dead: str | None = None  # why nothing is stored any more
         self._connection: WriteConnection | None = None
         self._pause_s = 0.0
+        self._since: float | None = None  # when the unit of work under way began
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     async def write(self, command: Command[Any]) -> Any:
         """Store a command and return its result, once it is committed.
 
-        Cancelling the call does not take the command back.
+        Cancelling the call does not take the command back, nor does giving up on its answer.
 
         Raises:
-            StoreError: the database is away, or the writer has stopped.
+            StoreError: the database is away or does not answer, or the writer has stopped.
             StoreRefused: the database took everything but this command.
             HoldfastError: what the command itself says.
         """
@@ -87,14 +96,32 @@ class Writer:
                 raise StoreError("the store is closed")
             self._queue.append(_Ticket(command, loop, future))
             self._turn.notify()
-        return await future
+        try:
+            async with asyncio.timeout(command.answer_s):
+                return await future
+        except TimeoutError:
+            self._cut_if_stuck(STUCK_S)
+            raise StoreError(
+                f"the database did not answer within {command.answer_s:g} s", hint=_UNKNOWN
+            ) from None
 
     def close(self) -> None:
-        """Store what is queued, then stop; blocks until that is done."""
+        """Store what is queued, then stop; blocks until that is done, but not for ever."""
         with self._turn:
             self._closing = True
             self._turn.notify()
-        self._thread.join()
+        self._thread.join(CLOSE_S)
+        while self._thread.is_alive():
+            self._cut_if_stuck(0.0)
+            self._thread.join(CLOSE_S)
+
+    def _cut_if_stuck(self, seconds: float) -> None:
+        """Break the connection when the unit of work under way has taken so long."""
+        since, connection = self._since, self._connection
+        if since is None or connection is None or time.monotonic() - since < seconds:
+            return
+        log.error("store.stuck", seconds=round(time.monotonic() - since))
+        connection.cut()
 
     def _run(self) -> None:
         tickets: list[_Ticket] = []
@@ -134,6 +161,7 @@ class Writer:
             self._pause_s = min(LAST_PAUSE_S, 2 * self._pause_s or FIRST_PAUSE_S)
             return [_failed("the database cannot be reached", error, "") for _ in tickets]
         self._pause_s = 0.0
+        self._since = time.monotonic()
         try:
             unit = UnitOfWork(self._connection, self._count)
             return unit.run([ticket.command for ticket in tickets])
@@ -141,6 +169,8 @@ class Writer:
             log.exception("store.commit_failed")
             self._disconnect()  # a fresh connection has no half-open transaction
             return [_failed("the transaction failed", error, _UNKNOWN) for _ in tickets]
+        finally:
+            self._since = None
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -20,6 +20,7 @@ EVENT = {
     "execution_id": None,
     "received_at": "2026-11-02T14:03:22.000000Z",
     "finished_at": None,
+    "postponed_for": None,
     "last_error": {"message": "no \x1b[31m" + "and on " * 40},
     "data": {"text": "[bold]\x1b"},
     "result": {"output": {"outcome": "x"}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +63,7 @@ class FakeWorker(Worker):
         self.specs: list[RunSpec] = []
         self.cancelled: list[str] = []
         self.paused: list[str] = []
+        self.learned: list[dict[str, Any]] = []  # of breakers
         self.obeys = True  # a cancel ends the run
         self.becomes_ready = True
         self.start_error: OSError | None = None
@@ -118,6 +119,9 @@ class FakeWorker(Worker):
 
     def pause(self, execution_id: str) -> None:
         self.paused.append(execution_id)
+
+    def learn_breakers(self, standings: Sequence[Mapping[str, Any]]) -> None:
+        self.learned += [dict(one) for one in standings]
 
     def retire(self) -> None:
         if self.state is not WorkerState.GONE:

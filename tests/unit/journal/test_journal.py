@@ -272,6 +272,99 @@ def test_segments_of_an_older_execution_stay_while_many_others_come_and_go(
     assert found["old"].record() == live.record()
 
 
+def test_what_others_left_behind_an_older_execution_does_not_pile_up(
+    make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run that takes a day must not keep the journal of that day."""
+    monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(folder_module, "ROOM_BYTES", 40_000)
+    journal = make_journal("dead")
+    begin(journal, "old")
+    changes = changes_of("old")
+    written = journal._folder._size
+    most = 0
+    for number in range(300):
+        before = journal._folder._size
+        run(journal, f"young {number}")
+        written += max(0, journal._folder._size - before)
+        journal.settle(f"young {number}")
+        if number % 30 == 0 and number // 30 < len(changes) - 1:
+            tell(journal, "old", changes[number // 30 : number // 30 + 1])
+        most = max(most, sum(one.stat().st_size for one in segments(journal)))
+    assert written > 500_000
+    assert most < 120_000
+    live = journal.get("old")
+    assert live is not None
+    die(journal)
+    found = take_over(make_journal("next"), "dead")
+    assert set(found) == {"old"}, "what was settled does not come back"
+    assert found["old"].record() == live.record()
+
+
+def test_what_is_not_settled_stays_when_a_segment_is_rewritten(
+    make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(folder_module, "ROOM_BYTES", 40_000)
+    journal = make_journal("dead")
+    kept: list[str] = []
+    for number in range(200):
+        run(journal, f"run {number}")
+        if number % 17:
+            journal.settle(f"run {number}")
+        else:
+            kept.append(f"run {number}")
+    live = {running.id: running.record() for running in journal.all()}
+    assert sorted(live) == sorted(kept)
+    die(journal)
+    found = take_over(make_journal("next"), "dead")
+    assert {one: running.record() for one, running in found.items()} == live
+
+
+def test_what_was_settled_does_not_come_back_out_of_an_older_segment(
+    make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(folder_module, "ROOM_BYTES", 40_000)
+    journal = make_journal("dead")
+    run(journal, "settled later")
+    kept = 0
+    while len(segments(journal)) == 1:  # of which most stays needed
+        run(journal, f"kept {kept}")
+        kept += 1
+    journal.settle("settled later")
+    second = segments(journal)[1]
+    young = 0
+    while len(segments(journal)) < 4:
+        run(journal, f"young {young}")
+        journal.settle(f"young {young}")
+        young += 1
+    assert second.stat().st_size < 10_000, "it was rewritten"
+    die(journal)
+    found = take_over(make_journal("next"), "dead")
+    assert set(found) == {f"kept {number}" for number in range(kept)}
+
+
+def test_a_damaged_segment_is_not_rewritten(
+    make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its damage is told by whoever takes it in, and nothing behind it is dropped before."""
+    monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(folder_module, "ROOM_BYTES", 0)
+    journal = make_journal("dead")
+    begin(journal, "old")
+    number = 0
+    while len(segments(journal)) == 1:
+        run(journal, f"young {number}")
+        number += 1
+    hurt = bytearray(segments(journal)[0].read_bytes())
+    hurt[len(hurt) // 2] ^= 1
+    segments(journal)[0].write_bytes(hurt)
+    for done in range(number):
+        journal.settle(f"young {done}")
+    assert segments(journal)[0].read_bytes() == bytes(hurt)
+
+
 def test_a_segment_that_cannot_be_begun_lets_the_old_one_go_on(
     make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

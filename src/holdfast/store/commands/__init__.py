@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .breakers import BreakerMoved, MoveBreaker, ReleasePostponed
 from .checkpoints import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
 from .dead_letters import Intervene, Intervened
 from .going_on import Answer, AskPause, Migrate, Resumed, Unpause, Wake, Woken
@@ -17,6 +18,7 @@ from .schedules import DeleteSchedule, Due, DueSchedules, EnableSchedule, Fire, 
 __all__ = [
     "Answer",
     "AskPause",
+    "BreakerMoved",
     "Cancel",
     "Cancelled",
     "Claim",
@@ -37,12 +39,14 @@ __all__ = [
     "Intervene",
     "Intervened",
     "Migrate",
+    "MoveBreaker",
     "Moved",
     "PausePipeline",
     "Prune",
     "PruneThreads",
     "PutSchedule",
     "Reap",
+    "ReleasePostponed",
     "Resumed",
     "RevokeKey",
     "SaveCheckpoints",

@@ -145,7 +145,7 @@ class Halts:
             event.pinned = event.pinned or run.graph_version
             event.pause_requested_at = None
             self._rows.append((record, event))
-        elif event.status not in EVENT_ENDS:  # it is delivered again
+        elif event.status is EventStatus.QUEUED:  # it is delivered again
             if event.halt is not None:
                 event.halt = Halt.of(event.halt).broken().to_json()
         elif event.status is not EventStatus.DEAD:  # a dead letter may go on some day

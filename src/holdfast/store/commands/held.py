@@ -49,6 +49,7 @@ class HeldEvent:
     origin: str | None
     errors: int
     redeliver: int  # 0 when it must not begin again
+    postponed_for: str | None
     came: dict[str, Any] | None = field(default=None, init=False)
 
     def leased_to(self, lease_owner: str, fence: int) -> bool:
@@ -71,6 +72,7 @@ class HeldEvent:
             IllegalMove: the status does not allow it.
         """
         self.status = move_event(self.id, self.status, new)
+        self.postponed_for = None
         if new is EventStatus.RUNNING:
             return
         self.lease_owner = self.lease_until = None

@@ -105,6 +105,7 @@ class Submit(Command[Submitted]):
 
     lane: ClassVar[Lane] = "submit"
     order: ClassVar[int] = 2
+    answer_s: ClassVar[float] = 10.0  # whoever sends it waits at a door
     event: NewEvent
 
     @classmethod
@@ -256,6 +257,7 @@ def event_row(event: NewEvent, now: int) -> tuple[object, ...]:
         event.session_id,
         event.singleton_key,
         None,  # discarded
+        None,  # postponed_for
     )
 
 

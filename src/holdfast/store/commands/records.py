@@ -15,6 +15,7 @@ from holdfast.domain.redelivery import not_redelivered, temporary
 from holdfast.domain.status import HALTED, EventStatus, ExecutionStatus, event_after
 from holdfast.errors import HoldfastError, IllegalMove, NotFound
 from holdfast.store.base import Command, Lane, Writes
+from holdfast.store.frames import plain
 from holdfast.store.rows import ATTEMPT, EXECUTION_NAMES, STEP, execution_row
 from holdfast.store.statements import Conflict, Insert, Statement, fill, pieces, sized, slots
 from holdfast.store.tables import attempts, blobs, executions, payloads, steps
@@ -169,6 +170,7 @@ class _Batch:
             temporary=failed,
             errors=errors,
             retries=says.retries,
+            postponed=record.postponed is not None,
         )
         now = self._tx.now()
         if event.origin == CHILD:
@@ -178,6 +180,10 @@ class _Batch:
             pause = says.pause_us(errors, run.error or {})
             self._pauses[run.id] = pause
         event.move(after, now, pause=pause)
+        if record.postponed is not None and after is EventStatus.QUEUED:
+            event.available_at = now + record.postponed.in_us
+            event.postponed_for = plain(record.postponed.breaker)
+            event.deliveries -= 1  # what could not even be tried does not count
         if after is EventStatus.CANCELLED and run.status in HALTED:
             run = replace(run, status=ExecutionStatus.CANCELLED, finished_at=now)
             record = replace(record, execution=run)

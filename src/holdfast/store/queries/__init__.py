@@ -6,6 +6,7 @@ itself, not a caller, and say so.
 
 from __future__ import annotations
 
+from .breakers import AllBreakers, BreakersNow
 from .checkpoints import Checkpoints
 from .children import Family, FamilyOf
 from .dead_letters import InterventionsOf, ListDeadLetters
@@ -26,7 +27,9 @@ from .schedules import ListSchedules, ScheduleByName
 from .waits import GivenWait, PausedPipelines, WaitsOf
 
 __all__ = [
+    "AllBreakers",
     "AllKeys",
+    "BreakersNow",
     "Checkpoints",
     "CountEvents",
     "CountOld",

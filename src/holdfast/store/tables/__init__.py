@@ -9,6 +9,7 @@ field of the domain object it holds.
 from __future__ import annotations
 
 from .base import metadata
+from .breakers import breakers
 from .checkpoints import checkpoint_blobs, checkpoint_writes, checkpoints, pauses, waits
 from .dead_letters import interventions
 from .events import duplicates, events
@@ -22,6 +23,7 @@ __all__ = [
     "api_keys",
     "attempts",
     "blobs",
+    "breakers",
     "checkpoint_blobs",
     "checkpoint_writes",
     "checkpoints",

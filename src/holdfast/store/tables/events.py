@@ -47,6 +47,7 @@ events = Table(
     Column("session_id", Text),
     Column("singleton_key", Text),
     Column("discarded", Text),  # JSON: of a dead letter, when, by whom and why
+    Column("postponed_for", Text),  # name of the open breaker it waits for
     one_of("status", EventStatus),
 )
 
@@ -56,6 +57,7 @@ IN_LINE = text("session_id IS NOT NULL AND status = 'queued'")
 SINGLE = text("singleton_key IS NOT NULL AND status IN ('queued', 'running', 'waiting', 'paused')")
 READY = text("status = 'queued'")
 LEASED = text("status = 'running'")
+POSTPONED = text("status = 'queued' AND postponed_for IS NOT NULL")
 KEYED = events.c.idempotency_key.is_not(None)
 
 Index(
@@ -67,6 +69,14 @@ Index(
     postgresql_where=READY,
 )
 Index("ix_events_delayed", events.c.available_at, sqlite_where=DELAYED, postgresql_where=DELAYED)
+Index(
+    "ix_events_postponed",
+    events.c.postponed_for,
+    events.c.priority.desc(),
+    events.c.id,
+    sqlite_where=POSTPONED,
+    postgresql_where=POSTPONED,
+)
 Index("ix_events_leased", events.c.lease_until, sqlite_where=LEASED, postgresql_where=LEASED)
 Index(
     "uq_events_turn",  # one turn a session at a time

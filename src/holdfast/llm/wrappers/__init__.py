@@ -1,0 +1,1 @@
+"""Wrappers around chat models, one feature each; none knows of the others."""

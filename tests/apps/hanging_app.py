@@ -1,0 +1,5 @@
+"""An app whose import never ends."""
+
+import threading
+
+threading.Event().wait()

@@ -1,0 +1,74 @@
+"""What a run asks of the store while it is away: patience, and an end to it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from holdfast.domain.checkpoints import CheckpointsWanted
+from holdfast.errors import StoreError, StoreRefused
+from holdfast.hub import keeping
+from holdfast.hub.keeping import patiently
+from holdfast.store.queries import Checkpoints
+
+from .conftest import OpenHub
+
+
+class Away:
+    """Fails so often, then answers."""
+
+    def __init__(self, times: int, error: type[StoreError] = StoreError) -> None:
+        self.times = times
+        self.error = error
+        self.asked = 0
+
+    async def __call__(self) -> str:
+        self.asked += 1
+        if self.asked <= self.times:
+            raise self.error("planted")
+        return "answer"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "RETRY_S", (0.001,))
+
+
+async def test_what_is_away_for_a_while_is_asked_again() -> None:
+    away = Away(5)
+    assert await patiently(away, "e") == "answer"
+    assert away.asked == 6
+
+
+async def test_a_refusal_is_not_asked_again() -> None:
+    away = Away(5, StoreRefused)
+    with pytest.raises(StoreRefused):
+        await patiently(away, "e")
+    assert away.asked == 1
+
+
+async def test_nobody_asks_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "STORE_TIMEOUT_S", 0.05)
+    with pytest.raises(StoreError, match="planted"):
+        await patiently(Away(10**9), "e")
+
+
+async def test_a_run_that_begins_while_the_database_is_away_gets_its_checkpoints(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = await open_hub()
+    worker, execution_id = await hub.running(await hub.submit())
+    store, failures = hub.store, [StoreError("planted")] * 3
+    read = store.read
+
+    async def away(query: Any) -> Any:
+        if isinstance(query, Checkpoints) and failures:
+            raise failures.pop()
+        return await read(query)
+
+    monkeypatch.setattr(store, "read", away)
+    args = asdict(CheckpointsWanted(thread_id="t"))
+    found = await worker.employer.ask(execution_id, "checkpoints.list", args)
+    assert (found, failures) == ([], [])
