@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.telemetry import configure_logging
 from holdfast.testing.postgres import PostgresForTests, running_postgres
+from holdfast.testing.valkey import running_valkey
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +23,10 @@ def postgres() -> Iterator[PostgresForTests]:
     """One real PostgreSQL for the whole session."""
     with running_postgres(os.environ.get("HOLDFAST_TEST_POSTGRES_URL")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """One real Redis or Valkey for the whole session; each test takes names of its own."""
+    with running_valkey(os.environ.get("HOLDFAST_TEST_REDIS_URL")) as url:
+        yield url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -15,7 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.bus import MemoryBus
+from holdfast.bus.registry import open_bus
+from holdfast.domain.hubs import NewHub, Role
 from holdfast.domain.ids import new_id
 from holdfast.errors import SettingsError
 from holdfast.hub import Hub, HubOptions
@@ -29,6 +31,8 @@ from holdfast.operations.kit import Kit
 from holdfast.operations.wait import EndedEvents
 from holdfast.pipelines.registry import Registry
 from holdfast.settings import Settings
+from holdfast.store import Store
+from holdfast.store.queries import Space
 from holdfast.store.registry import open_store
 from holdfast.telemetry import Metrics, configure_logging, ensure_logging
 
@@ -49,6 +53,8 @@ class Parts:
     def not_ready(self) -> list[str]:
         """Why the hub cannot work now; empty when it can."""
         reasons: list[str] = []
+        if Role.WORKER not in self.settings.roles:
+            return reasons
         if self.hub.crew.error is not None:
             reasons.append(self.hub.crew.error)
         elif not self.hub.crew.ready:
@@ -91,11 +97,18 @@ async def run_hub(
             metrics,
         )
         stack.callback(journal.close)
+        bus = open_bus(
+            None if read_only else settings.bus_url,
+            hub=boot_id,
+            space=await _space(settings, store),
+            metrics=metrics,
+        )
+        stack.push_async_callback(bus.close)
         kit = Kit(
             store=store,
             registry=_load_apps(settings),
             journal=journal,
-            bus=MemoryBus(),
+            bus=bus,
             metrics=metrics,
             boot_id=boot_id,
         )
@@ -105,21 +118,45 @@ async def run_hub(
             _no_open_doors(settings, keyring)
         ended = EndedEvents(kit)
         stack.callback(ended.close)
+        works = Role.WORKER in settings.roles
         hub = Hub(
             kit,
             HubOptions(
-                runners=1 if in_process else settings.runners,
+                runners=1 if in_process else settings.runners if works else 0,
+                about=_about(settings, boot_id),
                 default_deadline_s=settings.deadline,
                 stop_grace_s=settings.stop_grace,
             ),
             hire=_hire(settings, kit, models, in_process=in_process),
         )
         if not read_only:
+            await bus.start()
+            if settings.shared:
+                ended.start()
             await hub.start()
             stack.push_async_callback(hub.close)
             keyring.start()
             stack.push_async_callback(keyring.close)
         yield Parts(settings, kit, keyring, hub, ended)
+
+
+async def _space(settings: Settings, store: Store) -> str:
+    """A name for what the hubs of this database share on a server."""
+    if settings.bus_url is None:
+        return "holdfast"
+    digest = hashlib.sha256((await store.read(Space())).encode()).hexdigest()
+    return f"holdfast:{digest[:16]}"
+
+
+def _about(settings: Settings, boot_id: str) -> NewHub:
+    return NewHub(
+        id=boot_id,
+        kind="hub",
+        roles=settings.roles,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=version("holdfast"),
+    )
 
 
 def _no_open_doors(settings: Settings, keyring: Keyring) -> None:
@@ -184,6 +221,7 @@ def make_api(parts: Parts, *, trusted: bool = False) -> FastAPI:
             ended=parts.ended,
             not_ready=parts.not_ready,
             version=version("holdfast"),
+            doors=Role.API in parts.settings.roles,
             host=parts.settings.host,
             allowed_hosts=parts.settings.allowed_hosts,
             trusted=trusted,

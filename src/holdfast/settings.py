@@ -12,12 +12,20 @@ import os
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from holdfast.domain.hubs import Role
 from holdfast.errors import SettingsError
 from holdfast.llm.aliases import read_aliases
 from holdfast.ports import ModelConfig
@@ -65,6 +73,15 @@ class Settings(BaseModel):
         description="Further names by which requests may address the hub, separated by commas; "
         "needs API keys.",
     )
+    roles: tuple[Role, ...] = Field(
+        default=(Role.API, Role.WORKER),
+        description="What this hub does, separated by commas: `api`, `worker`.",
+    )
+    bus_url: str | None = Field(
+        default=None,
+        description="Joins several hubs: `redis://host:port`; PostgreSQL only.",
+        repr=False,
+    )
     key: str | None = Field(
         default=None, description="The API key that clients on this machine show.", repr=False
     )
@@ -102,7 +119,7 @@ class Settings(BaseModel):
         default_factory=dict[str, str], repr=False
     )
 
-    @field_validator("apps", "allowed_hosts", "runner_env", mode="before")
+    @field_validator("apps", "allowed_hosts", "roles", "runner_env", mode="before")
     @classmethod
     def _comma_list(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -123,6 +140,30 @@ class Settings(BaseModel):
     @classmethod
     def _no_limit(cls, value: Any) -> Any:
         return None if value in (0, "0") else value
+
+    @field_validator("roles")
+    @classmethod
+    def _roles(cls, value: tuple[Role, ...]) -> tuple[Role, ...]:
+        if Role.AGENTS in value:
+            raise ValueError("no hub can take the role agents yet")
+        if not value:
+            raise ValueError("a hub needs a role")
+        return tuple(role for role in Role if role in value)
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        """What needs a database that several hubs can share."""
+        if self.shared:
+            return self
+        alone = "SQLite allows exactly one hub"
+        hint = "set HOLDFAST_DATABASE_URL to a PostgreSQL database"
+        if self.bus_url is not None:
+            raise SettingsError(
+                f"HOLDFAST_BUS_URL: {alone}, there are no others to join", hint=hint
+            )
+        if set(self.roles) != {Role.API, Role.WORKER}:
+            raise SettingsError(f"HOLDFAST_ROLES: {alone}, and it needs api and worker", hint=hint)
+        return self
 
     @field_validator("host")
     @classmethod
@@ -152,6 +193,11 @@ class Settings(BaseModel):
     def store_url(self) -> str:
         """The database, as a URL."""
         return self.database_url or f"sqlite:///{self.home.absolute() / 'holdfast.db'}"
+
+    @property
+    def shared(self) -> bool:
+        """Whether several hubs can work on the database."""
+        return self.store_url.partition(":")[0] != "sqlite"
 
     def model_configs(self) -> dict[str, ModelConfig]:
         """The model aliases, secrets resolved.

@@ -39,7 +39,17 @@ def tamper(store_url: str, sql: str) -> None:
         connection.execute(text(sql))
 
 
-ACROSS_OWNERS = {"AllKeys", "PausedPipelines", "CountEvents", "CountQueued", "LeasesOf", "Ping"}
+ACROSS_OWNERS = {
+    "AllHubs",
+    "AllKeys",
+    "AtRest",
+    "Space",
+    "PausedPipelines",
+    "CountEvents",
+    "CountQueued",
+    "LeasesOf",
+    "Ping",
+}
 """Questions of the hub itself."""
 
 

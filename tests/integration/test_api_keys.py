@@ -21,6 +21,7 @@ from holdfast.api import (
     create_api,
     events,
     executions,
+    hubs,
     keys,
     pipelines,
     recordings,
@@ -46,7 +47,7 @@ BASE = "http://127.0.0.1"
 
 ROUTES = [
     route
-    for room in (events, retention, executions, keys, pipelines, recordings, system)
+    for room in (events, retention, executions, keys, hubs, pipelines, recordings, system)
     for route in room.router.routes
     if isinstance(route, APIRoute)
 ]
@@ -210,7 +211,7 @@ def test_every_route_declares_its_scope() -> None:
     changing = {route.path for m, route in DOORS if m != "GET" and "keys" not in route.path}
     assert {needed(route) for route in ROUTES if route.path in changing} >= {"write"}
     for method, route in DOORS:
-        if "/keys" in route.path:
+        if "/keys" in route.path or "/hubs" in route.path:
             assert needed(route) == "admin"
         elif method != "GET":
             assert needed(route) == "write"

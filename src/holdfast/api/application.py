@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
-from . import events, executions, keys, pipelines, problems, recordings, retention, system
+from . import events, executions, hubs, keys, pipelines, problems, recordings, retention, system
 from .doorkeeper import KeyCheck, guarded
 from .hosts import HostCheck
 from .openapi import complete
@@ -45,8 +45,8 @@ def create_api(parts: ApiParts) -> FastAPI:
     )
     app.state.parts = parts
     # `/executions/prune` would else be taken for one of the verbs of `/executions/{verb}`.
-    rooms = (events, retention, executions, keys, pipelines, recordings, system)
-    routers = [room.router for room in rooms]
+    rooms = (events, retention, executions, keys, hubs, pipelines, recordings, system)
+    routers = [room.router for room in (rooms if parts.doors else [system])]
     for router in routers:
         app.include_router(router)
     routes = [route for router in routers for route in router.routes]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from holdfast.domain.hubs import Role
 from holdfast.domain.keys import Scope
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
 
@@ -413,3 +414,24 @@ class KeyList(Answer):
     """All API keys."""
 
     items: list[Key]
+
+
+class Hub(Answer):
+    """A hub that shares the database."""
+
+    id: str
+    kind: str = Field(description="`hub`, or `celery` for a Celery worker's process.")
+    roles: list[Role]
+    host: str
+    pid: int
+    version: str = Field(description="Of Holdfast.")
+    alive: bool = Field(description="It was heard of lately.")
+    stopping: bool = Field(description="It takes nothing more and hands back what it has.")
+    started_at: Time
+    seen_at: Time
+
+
+class HubList(Answer):
+    """The hubs of one database."""
+
+    items: list[Hub]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import db, doctor, events, executions, keys, pipelines, up
+from . import db, doctor, events, executions, hubs, keys, pipelines, up
 from .door import key_file
 from .main import VERSION, say_version
 
@@ -23,6 +23,7 @@ app.add_typer(executions.app, name="executions")
 app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
+app.command("hubs")(hubs.hubs)
 app.command("doctor")(doctor.doctor)
 
 

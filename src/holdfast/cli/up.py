@@ -26,6 +26,10 @@ def up(
         str | None, typer.Option(help="Apps to load, separated by commas.", metavar="MODULE,…")
     ] = None,
     runners: Annotated[int | None, typer.Option(help="Runner processes.")] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(help="What this hub does: api, worker, or both.", metavar="ROLE,…"),
+    ] = None,
     home: Annotated[
         Path | None, typer.Option(help="Folder for the SQLite file, the journal and locks.")
     ] = None,
@@ -45,6 +49,7 @@ def up(
         "port": port,
         "apps": apps,
         "runners": runners,
+        "roles": roles,
         "home": home,
         "log_level": log_level,
     }

@@ -33,6 +33,7 @@ NEEDS: Mapping[str, Scope] = {
     "record": Scope.WRITE,
     "prune": Scope.WRITE,
     "keys": Scope.ADMIN,
+    "hubs": Scope.ADMIN,
 }
 """Which scope each verb needs."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from holdfast.bus import Notice
 from holdfast.bus.base import CANCEL, PAUSE
+from holdfast.domain.hubs import NewHub
 from holdfast.domain.status import ExecutionStatus
 from holdfast.errors import PortError
 from holdfast.operations.kit import Kit
@@ -21,6 +22,7 @@ from .dispatch import Dispatcher
 from .ending import Endings
 from .keeping import Keeper
 from .leases import LeaseKeeper
+from .presence import Presence
 from .recordings import Recordings
 from .recovery import recover
 from .results import ResultCache
@@ -36,7 +38,8 @@ RUNNER_LOST = "runner_lost"
 class HubOptions:
     """How a hub works."""
 
-    runners: int  # worker processes
+    runners: int  # worker processes; none: this hub runs nothing itself
+    about: NewHub | None = None  # told to the other hubs, where there may be some
     default_deadline_s: float | None = None
     stop_grace_s: float = 10.0
 
@@ -70,6 +73,7 @@ class Hub:
         self._keeper = Keeper(kit.store)
         self.timers = Timers(kit)
         self._recordings = Recordings(kit, self._endings)
+        self._presence = Presence(kit.store, options.about) if options.about else None
         self._was_ready: set[Worker] = set()
         self._closing = False
         self._ready = asyncio.Event()
@@ -80,14 +84,18 @@ class Hub:
     async def start(self) -> None:
         """Take in what a dead boot left, then start workers and claims."""
         await recover(self.kit, self._endings)
+        if self._presence is not None:
+            await self._presence.start()
         await self.crew.start()
+        if not self._options.runners:
+            self._ready.set()
         self._dispatcher.start()
         self._leases.start()
         self.timers.start()
         self._recordings.start()
 
     async def ready(self) -> None:
-        """Wait until a worker takes work."""
+        """Wait until a worker takes work, where there is to be one."""
         await self._ready.wait()
 
     async def close(self) -> None:
@@ -95,6 +103,8 @@ class Hub:
         self._closing = True
         self._stop_listening()
         self._stop_pausing()
+        if self._presence is not None:
+            await self._presence.stopping()
         await self.timers.close()
         await self._recordings.close()
         await self._dispatcher.close()
@@ -105,6 +115,8 @@ class Hub:
                 self._crash(running.id, "the hub stopped before it could start", counts=False)
         await self._keeper.close()
         await self._endings.drain()
+        if self._presence is not None:
+            await self._presence.close()
 
     def on_ready(self, worker: Worker) -> None:
         """See `Employer`."""

@@ -6,16 +6,14 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from holdfast.bus import Notice
-from holdfast.bus.base import ENDED, QUEUED
 from holdfast.domain.ids import MICROS
-from holdfast.domain.status import EventStatus
 from holdfast.errors import StoreError
 from holdfast.operations.kit import Kit
 from holdfast.store.commands import ExtendLeases, Reap
 from holdfast.telemetry import logger
 
 from .dispatch import LEASE_S
+from .recovery import tell
 
 log = logger("hub")
 
@@ -66,10 +64,10 @@ class LeaseKeeper:
                 self._stop(held[event_id].id)
             for event_id in extended.pause_requested:
                 self._pause(held[event_id].id)
-        for reaped in await self._kit.store.write(Reap(lease_owner=self._kit.boot_id)):
+        expired = await self._kit.store.write(Reap(lease_owner=self._kit.boot_id))
+        for reaped in expired:
             log.warning("lease.expired", event_id=reaped.event_id, status=reaped.status)
-            topic = QUEUED if reaped.status is EventStatus.QUEUED else ENDED
-            self._kit.bus.publish(Notice(topic, reaped.event_id, status=reaped.status))
+        tell(self._kit, expired)
 
     async def _loop(self) -> None:
         while True:

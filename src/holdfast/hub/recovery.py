@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from holdfast.bus import Notice
-from holdfast.bus.base import QUEUED
+from holdfast.bus.base import CHANGED, ENDED, QUEUED
 from holdfast.domain.ids import now_us
-from holdfast.domain.status import ExecutionStatus
+from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.journal import Orphan, Running
 from holdfast.operations.kit import Kit
-from holdfast.store.commands import TakeBack
+from holdfast.store.commands import GivenBack, HubLeft, TakeBack
 from holdfast.telemetry import logger
 
 from .ending import Endings
@@ -36,9 +38,15 @@ async def recover(kit: Kit, endings: Endings) -> int:
     taken = 0
     for orphan, left in kit.journal.orphans():
         taken += await take_in(kit, endings, orphan, left)
-    if taken:
-        kit.bus.publish(Notice(QUEUED))
     return taken
+
+
+def tell(kit: Kit, given_back: Sequence[GivenBack]) -> None:
+    """Ring for events that were taken back, and tell who follows their executions."""
+    for one in given_back:
+        topic = QUEUED if one.status is EventStatus.QUEUED else ENDED
+        kit.bus.publish(Notice(topic, one.event_id, status=one.status))
+        kit.bus.publish(Notice(CHANGED, one.event_id, one.execution_id))
 
 
 async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running]) -> int:
@@ -51,6 +59,7 @@ async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running
                 running.break_off(ExecutionStatus.CRASHED, now_us(), reason)
             await endings.store_now(running, counts_as_crash=False)
         given_back = await kit.store.write(TakeBack(orphan.boot_id))
+        await kit.store.write(HubLeft(orphan.boot_id))
         stored = True
     finally:
         if stored:
@@ -58,4 +67,5 @@ async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running
         else:
             orphan.release()
     log.info("hub.recovered", boot=orphan.boot_id, executions=len(left), leases=len(given_back))
+    tell(kit, given_back)
     return len(left) + len(given_back)

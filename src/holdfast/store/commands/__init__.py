@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .checkpoints import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
 from .going_on import Answer, AskPause, Migrate, Resumed, Unpause, Wake, Woken
+from .hubs import HubBeat, HubLeft
 from .intake import Cancel, Cancelled, Submit, Submitted
 from .keys import CreateKey, RevokeKey, TouchKeys
 from .leases import Claim, Extended, ExtendLeases, GivenBack, Reap, TakeBack
@@ -26,6 +27,8 @@ __all__ = [
     "Finish",
     "Finished",
     "GivenBack",
+    "HubBeat",
+    "HubLeft",
     "Migrate",
     "PausePipeline",
     "Prune",

@@ -16,13 +16,15 @@ from .executions import (
     RecordOf,
     StoredRecord,
 )
-from .hub import Lease, LeasesOf, Ping
+from .hub import AllHubs, AtRest, Holders, Lease, LeasesOf, Ping, Space
 from .keys import AllKeys
 from .prune import CountOld
 from .waits import GivenWait, PausedPipelines, WaitsOf
 
 __all__ = [
+    "AllHubs",
     "AllKeys",
+    "AtRest",
     "Checkpoints",
     "CountEvents",
     "CountOld",
@@ -32,6 +34,7 @@ __all__ = [
     "ExecutionById",
     "ExecutionsOf",
     "GivenWait",
+    "Holders",
     "Lease",
     "LeasesOf",
     "ListEvents",
@@ -39,6 +42,7 @@ __all__ = [
     "PausedPipelines",
     "Ping",
     "RecordOf",
+    "Space",
     "StoredRecord",
     "WaitsOf",
 ]

@@ -12,6 +12,7 @@ from .base import metadata
 from .checkpoints import checkpoint_blobs, checkpoint_writes, checkpoints, pauses, waits
 from .events import events
 from .executions import attempts, executions, steps
+from .hubs import hubs
 from .keys import api_keys, users
 from .payloads import blobs, payloads
 
@@ -24,6 +25,7 @@ __all__ = [
     "checkpoints",
     "events",
     "executions",
+    "hubs",
     "metadata",
     "pauses",
     "payloads",
