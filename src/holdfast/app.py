@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.bus.base import GAP, KEYS
 from holdfast.bus.registry import open_bus
 from holdfast.domain.hubs import NewHub, Role
 from holdfast.domain.ids import new_id
@@ -114,6 +115,8 @@ async def run_hub(
         )
         keyring = Keyring(store, metrics, exposed=settings.exposed)
         await keyring.refresh()
+        for topic in (KEYS, GAP):
+            bus.listen(topic, lambda _: keyring.stale())
         if not in_process:
             _no_open_doors(settings, keyring)
         ended = EndedEvents(kit)

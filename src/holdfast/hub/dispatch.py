@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from holdfast.bus import Notice
-from holdfast.bus.base import CANCEL, QUEUED
+from holdfast.bus.base import CANCEL, CHANGED, QUEUED
 from holdfast.domain.events import Claimed
 from holdfast.domain.ids import MICROS, now_us
 from holdfast.domain.status import MAX_CRASHES, EventStatus
@@ -266,6 +266,8 @@ class Dispatcher:
                 code_version=code_version,
             )
         )
+        if claimed.halt is not None:  # who followed it into its halt elsewhere follows it out
+            self._kit.bus.publish(Notice(CHANGED, claimed.event_id, claimed.execution_id))
 
     def _assign(self, claimed: Claimed) -> None:
         worker = max(self._crew.workers, key=lambda one: one.free, default=None)

@@ -74,7 +74,7 @@ class Endings:
         elif status is EventStatus.QUEUED:
             self._kit.bus.publish(Notice(QUEUED, event_id=running.event_id))
         else:
-            self._kit.bus.publish(Notice(HALTED, event_id=running.event_id, status=status))
+            self._kit.bus.publish(Notice(HALTED, running.event_id, running.id, status))
 
     def _keeps_checkpoints(self, name: str) -> bool:
         registry = self._kit.registry

@@ -26,6 +26,7 @@ from .presence import Presence
 from .recordings import Recordings
 from .recovery import recover
 from .results import ResultCache
+from .showing import Showing
 from .timers import Timers
 from .worker import Employer, Worker
 
@@ -72,6 +73,7 @@ class Hub:
         self._results = ResultCache()
         self._keeper = Keeper(kit.store)
         self.timers = Timers(kit)
+        self._showing = Showing(kit)
         self._recordings = Recordings(kit, self._endings)
         self._presence = Presence(kit.store, options.about) if options.about else None
         self._was_ready: set[Worker] = set()
@@ -115,6 +117,7 @@ class Hub:
                 self._crash(running.id, "the hub stopped before it could start", counts=False)
         await self._keeper.close()
         await self._endings.drain()
+        self._showing.close()
         if self._presence is not None:
             await self._presence.close()
 

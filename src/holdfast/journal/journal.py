@@ -72,7 +72,7 @@ class Journal:
         self._running[running.id] = running
         self._folder.begin(running.id)
         self._append(begin_entry(start))
-        self._wake(running.id)  # who followed it into its halt follows it out again
+        self.wake(running.id)  # who followed it into its halt follows it out again
         return running
 
     def change(self, execution_id: str, raw: bytes) -> Running | None:
@@ -90,7 +90,7 @@ class Journal:
             self._fault("journal.bad_change", execution_id=execution_id, error=str(error))
             return None
         self._metrics.add("holdfast_journal_changes_total")
-        self._wake(execution_id)
+        self.wake(execution_id)
         return running
 
     def tokens(self, execution_id: str, step: int, text: str) -> None:
@@ -111,7 +111,7 @@ class Journal:
         if running is None or running.finished is not None:
             return None
         running.break_off(status, now_us(), error)
-        self._wake(execution_id)
+        self.wake(execution_id)
         return running
 
     def settle(self, execution_id: str) -> None:
@@ -139,6 +139,16 @@ class Journal:
             watchers.discard(watcher)
             if not watchers:
                 self._watchers.pop(execution_id, None)
+
+    def wake(self, execution_id: str) -> None:
+        """Let who follows an execution look again."""
+        for watcher in self._watchers.get(execution_id, ()):
+            watcher.changed.set()
+
+    def wake_all(self) -> None:
+        """Let everybody who follows anything look again."""
+        for execution_id in list(self._watchers):
+            self.wake(execution_id)
 
     def orphans(self, prefix: str = "") -> Iterator[tuple[Orphan, list[Running]]]:
         """What dead boots left: their folders, with the executions that were not stored.
@@ -195,7 +205,3 @@ class Journal:
     def _fault(self, action: str, **facts: Any) -> None:
         self._metrics.add("holdfast_journal_faults_total", action=action)
         log.error(action, **facts)
-
-    def _wake(self, execution_id: str) -> None:
-        for watcher in self._watchers.get(execution_id, ()):
-            watcher.changed.set()

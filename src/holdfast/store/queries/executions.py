@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, select
 
 from holdfast.domain.events import Event
 from holdfast.domain.executions import Attempt, Execution, Step
-from holdfast.domain.payload import Payload
+from holdfast.domain.payload import EVENT_ENTRY, Payload
 from holdfast.domain.status import EVENT_ENDS, ExecutionStatus
 from holdfast.errors import NotFound
 from holdfast.store.base import Query, Reads
@@ -180,6 +180,9 @@ class RecordOf(Query[StoredRecord]):
         frames = db.rows(_FRAME, mine)
         data = db.rows(_DATA, {"id": execution.event_id, "owner_id": self.owner_id})
         entries = tuple(entry for (frame,) in frames for entry in db.frames.unpack_entries(frame))
+        if not entries and execution.input is not None:
+            # It runs, or was lost with its hub: nothing is stored of it but that it began.
+            entries = (EVENT_ENTRY,)
         return StoredRecord(
             execution=execution,
             steps=tuple(STEP.item(row) for row in db.rows(_STEPS, mine)),
