@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.bus.base import GAP, KEYS
 from holdfast.bus.registry import open_bus
-from holdfast.domain.hubs import NewHub, Role
+from holdfast.domain.hubs import CELERY, NewHub, Role
 from holdfast.domain.ids import new_id
 from holdfast.errors import SettingsError
 from holdfast.hub import Hub, HubOptions
@@ -40,6 +40,12 @@ from holdfast.telemetry import Metrics, configure_logging, ensure_logging
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from holdfast.hub.celery_bell import CeleryBell
+
+
+CELERY_SLOTS = 1000
+"""Executions at once in one Celery process, whatever its concurrency."""
+
 
 @dataclass(slots=True)
 class Parts:
@@ -54,7 +60,7 @@ class Parts:
     def not_ready(self) -> list[str]:
         """Why the hub cannot work now; empty when it can."""
         reasons: list[str] = []
-        if Role.WORKER not in self.settings.roles:
+        if not self.hub.has_workers:
             return reasons
         if self.hub.crew.error is not None:
             reasons.append(self.hub.crew.error)
@@ -65,7 +71,11 @@ class Parts:
 
 @asynccontextmanager
 async def run_hub(
-    settings: Settings, *, in_process: bool = False, read_only: bool = False
+    settings: Settings,
+    *,
+    in_process: bool = False,
+    read_only: bool = False,
+    on_demand: bool = False,
 ) -> AsyncGenerator[Parts]:
     """A hub from the settings, stopped cleanly at the end.
 
@@ -74,6 +84,7 @@ async def run_hub(
         in_process: run graphs in this process instead of in runners (tests, notebooks).
         read_only: run nothing and take no lock: the hub's doors show what is stored, beside
             another hub or without one.
+        on_demand: claim only when `Hub.run_next` is called, as a Celery worker's process does.
 
     Raises:
         StoreLocked: another hub works on the same SQLite file.
@@ -89,7 +100,7 @@ async def run_hub(
             open_store, settings.store_url, home=settings.home, read_only=read_only
         )
         stack.push_async_callback(store.close)
-        boot_id = new_id()
+        boot_id = f"{CELERY}-{new_id()}" if on_demand else new_id()
         metrics = Metrics()
         journal = Journal(
             settings.home / "journal",
@@ -121,21 +132,25 @@ async def run_hub(
             _no_open_doors(settings, keyring)
         ended = EndedEvents(kit)
         stack.callback(ended.close)
-        works = Role.WORKER in settings.roles
         hub = Hub(
             kit,
             HubOptions(
-                runners=1 if in_process else settings.runners if works else 0,
-                about=_about(settings, boot_id),
+                runners=1 if in_process else settings.runners if settings.runs else 0,
+                about=_about(settings, boot_id, on_demand=on_demand),
+                on_demand=on_demand,
                 default_deadline_s=settings.deadline,
                 stop_grace_s=settings.stop_grace,
             ),
-            hire=_hire(settings, kit, models, in_process=in_process),
+            hire=_hire(settings, kit, models, in_process=in_process, on_demand=on_demand),
         )
         if not read_only:
             await bus.start()
             if settings.shared:
                 ended.start()
+            if settings.dispatch == "celery" and not in_process:
+                bell = _celery_bell(settings, kit)
+                bell.start()
+                stack.push_async_callback(bell.close)
             await hub.start()
             stack.push_async_callback(hub.close)
             keyring.start()
@@ -151,11 +166,23 @@ async def _space(settings: Settings, store: Store) -> str:
     return f"holdfast:{digest[:16]}"
 
 
-def _about(settings: Settings, boot_id: str) -> NewHub:
+def _celery_bell(settings: Settings, kit: Kit) -> CeleryBell:
+    try:
+        from holdfast.hub.celery_bell import CeleryBell, make_celery
+    except ImportError as error:
+        raise SettingsError(
+            f"HOLDFAST_DISPATCH: Celery cannot be imported: {error}",
+            hint="pip install 'holdfast[celery,redis]'",
+        ) from error
+    assert settings.celery_broker_url is not None  # noqa: S101 - the settings see to that
+    return CeleryBell(kit, make_celery(settings.celery_broker_url, settings.celery_queue))
+
+
+def _about(settings: Settings, boot_id: str, *, on_demand: bool) -> NewHub:
     return NewHub(
         id=boot_id,
-        kind="hub",
-        roles=settings.roles,
+        kind=CELERY if on_demand else "hub",
+        roles=(Role.WORKER,) if on_demand else settings.roles,
         host=socket.gethostname(),
         pid=os.getpid(),
         version=version("holdfast"),
@@ -183,15 +210,16 @@ def _load_apps(settings: Settings) -> Registry:
 
 
 def _hire(
-    settings: Settings, kit: Kit, models: dict[str, Any], *, in_process: bool
+    settings: Settings, kit: Kit, models: dict[str, Any], *, in_process: bool, on_demand: bool
 ) -> Callable[[str, Employer], Worker]:
     if in_process:
         from holdfast.hub.local_worker import LocalWorker
 
+        # On demand there are as many runs as Celery has tasks in this process.
+        slots = CELERY_SLOTS if on_demand else settings.runner_slots
+
         def local(name: str, employer: Employer) -> Worker:  # noqa: ARG001
-            return LocalWorker(
-                employer, slots=settings.runner_slots, registry=kit.registry, models=models
-            )
+            return LocalWorker(employer, slots=slots, registry=kit.registry, models=models)
 
         return local
 

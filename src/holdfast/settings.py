@@ -38,6 +38,9 @@ ALIASES = {"DATABASE_URL": "database_url", "MANAGER_PORT": "port"}
 FOREIGN = ("HOLDFAST_TEST_",)
 """Prefixes of variables that belong to the tests and are ignored here."""
 
+BROKERS = frozenset({"redis", "rediss", "sentinel", "amqp", "amqps"})
+"""Schemes of brokers that Celery rings through."""
+
 RUNNER_HIDES = frozenset({"DATABASE_URL", "MANAGER_PORT", "OPENAI_API_KEY"})
 """Variables a runner does not inherit; a key reaches it only if a model alias uses it."""
 
@@ -81,6 +84,16 @@ class Settings(BaseModel):
         default=None,
         description="Joins several hubs: `redis://host:port`; PostgreSQL only.",
         repr=False,
+    )
+    dispatch: Literal["direct", "celery"] = Field(
+        default="direct",
+        description="Who runs pipelines: `direct`, the hubs themselves, or `celery`, its workers.",
+    )
+    celery_broker_url: str | None = Field(
+        default=None, description="`redis://…` or `amqp://…`, for `celery`.", repr=False
+    )
+    celery_queue: str = Field(
+        default="holdfast", min_length=1, description="Queue that rings Celery's workers."
     )
     key: str | None = Field(
         default=None, description="The API key that clients on this machine show.", repr=False
@@ -153,8 +166,25 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _several(self) -> Self:
         """What needs a database that several hubs can share."""
+        if self.dispatch == "celery" and self.celery_broker_url is None:
+            raise SettingsError(
+                "HOLDFAST_DISPATCH: celery needs a broker",
+                hint="set HOLDFAST_CELERY_BROKER_URL to redis://… or amqp://…",
+            )
+        if self.celery_broker_url is not None:
+            scheme = self.celery_broker_url.partition("://")[0]
+            if scheme not in BROKERS:
+                raise SettingsError(
+                    f"HOLDFAST_CELERY_BROKER_URL: {scheme or 'an empty text'} is no broker we know",
+                    hint="use redis://HOST:PORT/0 or amqp://USER:PASSWORD@HOST:PORT//",
+                )
         if self.shared:
             return self
+        if self.dispatch == "celery":
+            raise SettingsError(
+                "HOLDFAST_DISPATCH: SQLite allows exactly one hub, and each Celery process is one",
+                hint="set HOLDFAST_DATABASE_URL to a PostgreSQL database",
+            )
         alone = "SQLite allows exactly one hub"
         hint = "set HOLDFAST_DATABASE_URL to a PostgreSQL database"
         if self.bus_url is not None:
@@ -188,6 +218,11 @@ class Settings(BaseModel):
         """Whether the hub is meant to be reached from other machines."""
         local = self.host == "localhost" or ip_address(self.host).is_loopback
         return bool(self.allowed_hosts) or not local
+
+    @property
+    def runs(self) -> bool:
+        """Whether this hub has runners of its own."""
+        return Role.WORKER in self.roles and self.dispatch == "direct"
 
     @property
     def store_url(self) -> str:

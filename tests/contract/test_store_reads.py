@@ -44,6 +44,7 @@ ACROSS_OWNERS = {
     "AllKeys",
     "AtRest",
     "Space",
+    "StillReady",
     "PausedPipelines",
     "CountEvents",
     "CountQueued",

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
+import psutil
 
 from holdfast import settings
 from holdfast.app import make_api, run_hub
@@ -61,6 +63,15 @@ class Shared:
                 yield HubHere(parts, http)
 
     @contextmanager
+    def celery(self, home: str, *arguments: str, **more: str) -> Iterator[CeleryProcess]:
+        """A Celery worker, with its pool's processes."""
+        process = CeleryProcess(self.environ_of(home, **more), self.folder, arguments)
+        try:
+            yield process
+        finally:
+            process.end()
+
+    @contextmanager
     def process(self, home: str, role: str = "both", **more: str) -> Iterator[HubProcess]:
         """`holdfast up`, in a process of its own."""
         process = HubProcess(self.environ_of(home, role, **more), self.folder)
@@ -83,15 +94,15 @@ class HubHere(HubForTests):
         return answer.json()["id"]
 
 
-class HubProcess:
-    """`holdfast up` as a child of the test."""
+class Process:
+    """A program of ours as a child of the test."""
 
-    def __init__(self, environ: dict[str, str], folder: Path) -> None:
-        self._log = folder / f"hub-{len(list(folder.glob('hub-*')))}.log"
+    def __init__(self, command: list[str], environ: dict[str, str], folder: Path) -> None:
+        self._log = folder / f"process-{uuid4().hex}.log"
         paths = os.pathsep.join([str(ROOT / "tests/apps"), str(ROOT)])
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("holdfast")), "up"],
+                [str(Path(sys.executable).with_name(command[0])), *command[1:]],
                 env=environ | {"PYTHONPATH": paths},
                 stderr=log,
                 stdout=log,
@@ -103,17 +114,12 @@ class HubProcess:
     def log(self) -> str:
         return self._log.read_text()
 
-    async def url(self) -> str:
-        """Where it answers, once it takes work."""
+    async def says(self, text: str) -> None:
+        """Wait until its log has the text."""
         async with asyncio.timeout(START_S):
-            while "answers at " not in self.log:
+            while text not in self.log:
                 assert self._process.poll() is None, self.log
                 await asyncio.sleep(0.02)
-            url = self.log.split("answers at ")[1].split()[0]
-            async with httpx.AsyncClient(trust_env=False) as http:
-                while (await http.get(f"{url}/readyz")).status_code != 200:
-                    await asyncio.sleep(0.02)
-        return url
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -123,7 +129,46 @@ class HubProcess:
         return await asyncio.to_thread(self._process.wait, START_S)
 
     def end(self) -> None:
+        """Kill it and what it has started."""
         if self._process.poll() is None:
+            children = psutil.Process(self.pid).children(recursive=True)
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             self._process.wait()
+
+
+class HubProcess(Process):
+    """`holdfast up`."""
+
+    def __init__(self, environ: dict[str, str], folder: Path) -> None:
+        super().__init__(["holdfast", "up"], environ, folder)
+        self._url: str | None = None
+
+    async def url(self) -> str:
+        """Where it answers, once it takes work."""
+        if self._url is not None:
+            return self._url
+        await self.says("answers at ")
+        url = self.log.split("answers at ")[1].split()[0]
+        async with asyncio.timeout(START_S), httpx.AsyncClient(trust_env=False) as http:
+            while (await http.get(f"{url}/readyz")).status_code != 200:
+                await asyncio.sleep(0.02)
+        self._url = url
+        return url
+
+
+class CeleryProcess(Process):
+    """`celery -A holdfast.celery_app worker`."""
+
+    def __init__(self, environ: dict[str, str], folder: Path, arguments: tuple[str, ...]) -> None:
+        self.name = f"{uuid4().hex}@test"
+        options = ["--loglevel=info", "--without-gossip", "--without-mingle", "-n", self.name]
+        command = ["celery", "-A", "holdfast.celery_app", "worker", *options, *arguments]
+        super().__init__(command, environ, folder)
+
+    async def ready(self) -> None:
+        """Wait until it takes messages."""
+        await self.says(" ready.")

@@ -11,6 +11,9 @@ ALIVE_US = 15_000_000
 FORGET_US = 600_000_000
 """A hub that died without a word is shown for so long."""
 
+CELERY = "celery"
+"""Kind of a hub in a Celery worker's process; begins its boot id, too. Its death is its work's."""
+
 
 class Role(StrEnum):
     """What a hub does for the others of its database."""
@@ -25,7 +28,7 @@ class NewHub:
     """A hub as it tells of itself with every beat."""
 
     id: str  # its boot id
-    kind: str  # "hub", or "celery": a Celery worker's process
+    kind: str  # "hub", or CELERY
     roles: tuple[Role, ...]
     host: str
     pid: int

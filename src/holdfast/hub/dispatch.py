@@ -73,6 +73,7 @@ class Dispatcher:
         self._bell.set()
         self._suspects: deque[Claimed] = deque()
         self._claiming = False
+        self._taking = asyncio.Lock()
         self._closing = False
         self._few_until: asyncio.TimerHandle | None = None
         self._in_doubt = False  # a claim may have been stored though its answer was lost
@@ -100,6 +101,24 @@ class Dispatcher:
             await asyncio.wait({self._task}, timeout=LAST_CLAIM_S)
         self._task.cancel()
         await asyncio.wait({self._task})
+
+    async def take(self) -> Claimed | None:
+        """Claim the best event that may run and begin it, without a bell; None: there is none.
+
+        Raises:
+            StoreError: the database is away.
+        """
+        async with self._taking:
+            if self._closing:
+                return None
+            try:
+                if self._in_doubt:
+                    await self._give_back_lost_claims()
+                claimed = await self._claim(1)
+            except StoreError:
+                self._in_doubt = True
+                raise
+            return claimed[0] if claimed else None
 
     def ring(self) -> None:
         """A slot became free or something may be runnable."""

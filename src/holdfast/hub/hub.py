@@ -41,6 +41,7 @@ class HubOptions:
 
     runners: int  # worker processes; none: this hub runs nothing itself
     about: NewHub | None = None  # told to the other hubs, where there may be some
+    on_demand: bool = False  # claim only when `run_next` is called
     default_deadline_s: float | None = None
     stop_grace_s: float = 10.0
 
@@ -91,10 +92,34 @@ class Hub:
         await self.crew.start()
         if not self._options.runners:
             self._ready.set()
-        self._dispatcher.start()
+        if not self._options.on_demand:
+            self._dispatcher.start()
         self._leases.start()
         self.timers.start()
         self._recordings.start()
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether this hub runs anything itself."""
+        return self._options.runners > 0
+
+    async def run_next(self) -> str | None:
+        """Claim the best event that may run, run it to its end and store that.
+
+        Returns:
+            The execution; None when nothing may run.
+
+        Raises:
+            StoreError: the database is away.
+        """
+        claimed = await self._dispatcher.take()
+        if claimed is None:
+            return None
+        with self.kit.journal.watch(claimed.execution_id) as watcher:
+            while self.kit.journal.get(claimed.execution_id) is not None:
+                watcher.changed.clear()
+                await watcher.changed.wait()
+        return claimed.execution_id
 
     async def ready(self) -> None:
         """Wait until a worker takes work, where there is to be one."""

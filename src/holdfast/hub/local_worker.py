@@ -84,11 +84,12 @@ class LocalWorker(Worker):
 
     async def kill(self) -> None:
         """Stop everything; what runs in threads is left behind."""
-        for execution_id in list(self.in_flight):
+        running = list(self.in_flight)
+        self._gone()  # first, or what is stopped would look as if somebody had cancelled it
+        for execution_id in running:
             self._engine.cancel(execution_id)
         await self._engine.drain()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._gone()
 
     async def gone(self) -> None:
         """Nothing of it is left when `on_gone` was called."""

@@ -16,7 +16,7 @@ from .executions import (
     RecordOf,
     StoredRecord,
 )
-from .hub import AllHubs, AtRest, Holders, Lease, LeasesOf, Ping, Space
+from .hub import AllHubs, AtRest, Holders, Lease, LeasesOf, Ping, Space, StillReady
 from .keys import AllKeys
 from .prune import CountOld
 from .waits import GivenWait, PausedPipelines, WaitsOf
@@ -43,6 +43,7 @@ __all__ = [
     "Ping",
     "RecordOf",
     "Space",
+    "StillReady",
     "StoredRecord",
     "WaitsOf",
 ]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from sqlalchemy import BigInteger, Integer, bindparam, column, func, literal_column, select
+from sqlalchemy import cast as sql_cast
 
 from holdfast.domain.hubs import ALIVE_US, KnownHub, Role
 from holdfast.domain.status import EVENT_ENDS, EventStatus
 from holdfast.store.base import Query, Reads
 from holdfast.store.statements import Statement, fill, pieces, sized, slots
-from holdfast.store.tables import events, hubs
+from holdfast.store.tables import events, hubs, pauses
 from holdfast.store.tables.base import word
 
 _PING = Statement(select(literal_column("1", Integer)))
@@ -159,3 +160,43 @@ class AllHubs(Query[list[KnownHub]]):
             )
             for id_, kind, roles, host, pid, version, stopping, started_at, seen_at in rows
         ]
+
+
+_READY = (
+    select(events.c.id)
+    .where(
+        events.c.status == word(EventStatus.QUEUED),
+        events.c.available_at
+        <= sql_cast(func.extract("epoch", func.statement_timestamp()) * 1_000_000, BigInteger)
+        - bindparam("for_us"),
+        events.c.cancel_requested_at.is_(None),
+        events.c.target.not_in(select(pauses.c.pipeline)),
+    )
+    .order_by(events.c.priority.desc(), events.c.available_at, events.c.id)
+    .limit(bindparam("limit"))
+)
+
+
+@cache
+def _ready(targets: int) -> Statement:
+    return Statement(_READY.where(events.c.target.in_(slots("target", targets))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StillReady(Query[list[str]]):
+    """The events that could have run for some time; PostgreSQL only, by its clock.
+
+    Attributes:
+        targets: names of pipelines.
+        for_us: how long, in microseconds.
+        limit: at most so many, the best.
+    """
+
+    targets: Sequence[str]
+    for_us: int
+    limit: int
+
+    def run(self, db: Reads) -> list[str]:
+        """Ask over the index of ready events."""
+        values = {"for_us": self.for_us, "limit": self.limit, **fill("target", self.targets)}
+        return [row[0] for row in db.rows(_ready(sized(self.targets)), values)]
