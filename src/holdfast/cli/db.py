@@ -1,4 +1,4 @@
-"""`holdfast db`: the database's schema, up and down."""
+"""`holdfast db`: the database's schema, up and down, and the way to another database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import typer
 
 from .door import Json
 
-app = typer.Typer(help="Bring the database's schema up or down.", no_args_is_help=True)
+app = typer.Typer(
+    help="Bring the database's schema up or down, or copy everything.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -40,6 +42,33 @@ def downgrade(
     before = migrations.current(url)
     migrations.downgrade(url, revision)
     _moved(before, migrations.current(url), as_json=as_json)
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SQLITE_URL", help="Where from; left as it is.")],
+    target: Annotated[
+        str, typer.Argument(metavar="POSTGRES_URL", help="Where to; a database without rows.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Copy everything from SQLite to PostgreSQL; the hub must be stopped."""
+    from holdfast.settings import load
+    from holdfast.store import migrations
+    from holdfast.store.copying import copy as copy_all
+
+    from .terminal import tell, write_json
+
+    migrations.check(source)
+    migrations.upgrade(target)
+    copied = copy_all(source, target, home=load().home)
+    if as_json:
+        write_json(copied)
+        return
+    for name, rows in copied.items():
+        if rows:
+            tell(f"{rows:>12,}  {name}")
+    tell("Everything is copied. Set HOLDFAST_DATABASE_URL and start the hub.")
 
 
 def _moved(before: str | None, after: str | None, *, as_json: bool) -> None:
