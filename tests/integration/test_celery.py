@@ -174,7 +174,7 @@ async def test_a_worker_that_is_told_to_stop_ends_what_it_runs(
     own = {"HOLDFAST_CELERY_QUEUE": f"holdfast-test-{uuid4().hex}"}
     with stand.celery("stopping", "--concurrency=1", **own) as leaving:
         await leaving.ready()
-        async with stand.hub("stopping", **own) as hub:
+        async with stand.hub("elsewhere", **own) as hub:
             event_id = await hub.post("test.gated", folder=str(tmp_path))
             child = int(await until(tmp_path / "pid-1"))
             leaving.send(signal.SIGTERM)

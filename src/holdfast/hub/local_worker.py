@@ -96,6 +96,8 @@ class LocalWorker(Worker):
 
     def change(self, execution_id: str, raw: bytes) -> None:
         """`RecordSink`: pass a change on, from whatever thread."""
+        if self.state is WorkerState.GONE:
+            return  # whatever it says of a run that is lost, the hub has ended that already
         self._changes.append((execution_id, raw))
         if threading.get_ident() == self._loop_thread:
             self._pass_on()
@@ -124,6 +126,8 @@ class LocalWorker(Worker):
         return await self._employer.ask(execution_id, "events.submit", args)
 
     def _on_end(self, execution_id: str) -> None:
+        if self.state is WorkerState.GONE:
+            return
         self._pass_on()
         self.in_flight.discard(execution_id)
         self._employer.on_ended(self, execution_id)

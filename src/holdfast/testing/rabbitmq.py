@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kombu import Connection
+from kombu.connection import Connection
 
 USUAL = "amqp://guest:guest@127.0.0.1:5672//"
 """Where one is looked for when none is named."""

@@ -158,7 +158,11 @@ class StoredRecord:
 
     def payload(self) -> Payload:
         """The values behind the indexes of steps and attempts."""
-        return Payload(self.entries, event_data=self.event_data, blobs=self.blobs.__getitem__)
+        # Of one that runs, or was lost with its hub, is stored only that it began.
+        began = (EVENT_ENTRY,) if self.execution.input is not None else ()
+        return Payload(
+            self.entries or began, event_data=self.event_data, blobs=self.blobs.__getitem__
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +184,6 @@ class RecordOf(Query[StoredRecord]):
         frames = db.rows(_FRAME, mine)
         data = db.rows(_DATA, {"id": execution.event_id, "owner_id": self.owner_id})
         entries = tuple(entry for (frame,) in frames for entry in db.frames.unpack_entries(frame))
-        if not entries and execution.input is not None:
-            # It runs, or was lost with its hub: nothing is stored of it but that it began.
-            entries = (EVENT_ENTRY,)
         return StoredRecord(
             execution=execution,
             steps=tuple(STEP.item(row) for row in db.rows(_STEPS, mine)),
