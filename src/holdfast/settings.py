@@ -38,7 +38,7 @@ ALIASES = {"DATABASE_URL": "database_url", "MANAGER_PORT": "port"}
 FOREIGN = ("HOLDFAST_TEST_",)
 """Prefixes of variables that belong to the tests and are ignored here."""
 
-BROKERS = frozenset({"redis", "rediss", "sentinel", "amqp", "amqps"})
+BROKERS = frozenset({"redis", "rediss", "amqp", "amqps"})
 """Schemes of brokers that Celery rings through."""
 
 RUNNER_HIDES = frozenset({"DATABASE_URL", "MANAGER_PORT", "OPENAI_API_KEY"})

@@ -84,6 +84,16 @@ class TestRedisBus(BusContract):
         await one.close()
         await heard.until(Notice(ENDED, "a"), Notice(CANCEL, "b"))
 
+    async def test_what_is_just_being_sent_when_it_closes_arrives(
+        self, one: RedisBus, two: Bus
+    ) -> None:
+        heard = Heard(two, ENDED)
+        one.publish(Notice(ENDED, "a"))
+        while one._rings:
+            await asyncio.sleep(0)
+        await one.close()
+        await heard.until(Notice(ENDED, "a"))
+
 
 async def joined(
     url: str, hub: str, space: str, metrics: Metrics | None = None
@@ -213,6 +223,7 @@ async def test_a_server_that_stands_still_is_noticed(
         ("localhost:6379", "localhost:6379 is not a bus"),
         ("", "an empty text"),
         ("redis://localhost:port", "HOLDFAST_BUS_URL: "),
+        ("redis://localhost?unheard=1", "HOLDFAST_BUS_URL: .*unheard"),
     ],
 )
 def test_a_wrong_address_is_refused(url: str, said: str) -> None:

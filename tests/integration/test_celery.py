@@ -167,12 +167,13 @@ async def test_an_event_nobody_rang_for_is_found(
     assert hub.kit.metrics.get("holdfast_celery_failed_total") == 1
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 async def test_a_worker_that_is_told_to_stop_ends_what_it_runs(
-    stand: Stand, tmp_path: Path
+    stand: Stand, tmp_path: Path, pool: str
 ) -> None:
     """Celery's warm shutdown."""
     own = {"HOLDFAST_CELERY_QUEUE": f"holdfast-test-{uuid4().hex}"}
-    with stand.celery("stopping", "--concurrency=1", **own) as leaving:
+    with stand.celery("stopping", f"--pool={pool}", "--concurrency=1", **own) as leaving:
         await leaving.ready()
         async with stand.hub("elsewhere", **own) as hub:
             event_id = await hub.post("test.gated", folder=str(tmp_path))

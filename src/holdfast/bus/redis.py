@@ -80,13 +80,15 @@ class RedisBus(Bus):
                 retry=Retry(NoBackoff(), 0),
                 client_name=f"holdfast-{hub}",
             )
-        except ValueError as error:
+            self._redis.connection_pool.make_connection()  # connects to nothing yet
+        except (TypeError, ValueError) as error:
             raise SettingsError(f"HOLDFAST_BUS_URL: {error}") from error
         self._space = space
         self._metrics = metrics
         self._rings: dict[Notice, None] = {}  # in order, each once
         self._commands: deque[Notice] = deque()
         self._bell = asyncio.Event()
+        self._sending = asyncio.Lock()
         self._position: bytes | None = None  # of the last command heard
         self._answers: dict[str, asyncio.Future[bytes]] = {}
         self._away: set[str] = set()
@@ -111,6 +113,7 @@ class RedisBus(Bus):
         """See `Bus.close`."""
         try:
             async with asyncio.timeout(FLUSH_S):
+                await self._flush()  # after one that is under way
                 while self._rings or self._commands:
                     await self._flush()
         except FAULTS as error:
@@ -153,6 +156,10 @@ class RedisBus(Bus):
 
     async def _flush(self) -> None:
         """Send what waits in one round trip; what fails waits on."""
+        async with self._sending:
+            await self._send_waiting()
+
+    async def _send_waiting(self) -> None:
         rings, self._rings = self._rings, {}
         commands, self._commands = self._commands, deque()
         if not rings and not commands:
