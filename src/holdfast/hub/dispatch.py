@@ -74,6 +74,7 @@ class Dispatcher:
         self._suspects: deque[Claimed] = deque()
         self._claiming = False
         self._taking = asyncio.Lock()
+        self._takers: list[asyncio.Future[Claimed | None]] = []
         self._closing = False
         self._few_until: asyncio.TimerHandle | None = None
         self._in_doubt = False  # a claim may have been stored though its answer was lost
@@ -105,20 +106,36 @@ class Dispatcher:
     async def take(self) -> Claimed | None:
         """Claim the best event that may run and begin it, without a bell; None: there is none.
 
+        Those who ask while a claim is under way are served by one further claim.
+
         Raises:
             StoreError: the database is away.
         """
+        mine: asyncio.Future[Claimed | None] = asyncio.get_running_loop().create_future()
+        self._takers.append(mine)
         async with self._taking:
-            if self._closing:
-                return None
+            while not mine.done():
+                await self._take_for_all()
+        return mine.result()
+
+    async def _take_for_all(self) -> None:
+        """Claim for everybody who asks, as many as one claim may bring."""
+        asking = self._takers[:CLAIM_AT_MOST]
+        claimed: list[Claimed] = []
+        if not self._closing:
             try:
                 if self._in_doubt:
                     await self._give_back_lost_claims()
-                claimed = await self._claim(1)
-            except StoreError:
+                claimed = await self._claim(len(asking))
+            except StoreError as error:
                 self._in_doubt = True
-                raise
-            return claimed[0] if claimed else None
+                for one in asking:
+                    one.set_exception(error)
+                del self._takers[: len(asking)]
+                return
+        for number, one in enumerate(asking):
+            one.set_result(claimed[number] if number < len(claimed) else None)
+        del self._takers[: len(asking)]
 
     def ring(self) -> None:
         """A slot became free or something may be runnable."""
