@@ -178,9 +178,13 @@ async def test_a_hub_starts_without_the_server_and_finds_it_later(
         one.publish(Notice(CANCEL, "e", "early"))
         with pytest.raises(HubSilent):
             await one.ask("two", "anything", {})
+        assert not one.joined
         found = Heard(one, GAP)
         valkey.start()
         await found.until(Notice(GAP))
+        async with asyncio.timeout(10):
+            while not one.joined:
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.usefixtures("quick")

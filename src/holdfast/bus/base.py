@@ -131,6 +131,11 @@ class Bus(ABC):
             return orjson.dumps({"error": f"the answer has {len(answer)} bytes"})
         return answer
 
+    @property
+    @abstractmethod
+    def joined(self) -> bool:
+        """Whether other hubs can be reached now."""
+
     @abstractmethod
     async def start(self) -> None:
         """Join the other hubs, if they can be reached now; else later, in the background."""

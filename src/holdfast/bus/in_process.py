@@ -30,6 +30,11 @@ class MemoryBus(Bus):
         super().__init__(hub)
         self._exchange = exchange or Exchange()
 
+    @property
+    def joined(self) -> bool:
+        """See `Bus.joined`."""
+        return self.hub in self._exchange.members
+
     async def start(self) -> None:
         """See `Bus.start`."""
         self._exchange.members[self.hub] = self

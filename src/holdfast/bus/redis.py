@@ -98,6 +98,11 @@ class RedisBus(Bus):
         metrics.describe("holdfast_bus_up", "gauge", "1 while the bus reaches its server.")
         metrics.describe("holdfast_bus_dropped_total", "counter", "Notices given up unsent.")
 
+    @property
+    def joined(self) -> bool:
+        """See `Bus.joined`."""
+        return self._hearing.is_set() and self._reading.is_set() and not self._away
+
     async def start(self) -> None:
         """See `Bus.start`."""
         for work in (self._send_all, self._hear, self._obey):

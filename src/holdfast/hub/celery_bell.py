@@ -75,6 +75,19 @@ def make_celery(broker_url: str, queue: str) -> Celery:
     return app
 
 
+def broker_away(broker_url: str) -> str | None:
+    """Why the broker does not answer; None when it does."""
+    app: Any = make_celery(broker_url, "")
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=CALL_S)
+    except FAULTS as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        app.close()
+    return None
+
+
 class CeleryBell:
     """Rings for what this hub stores, and for what has not been claimed in time.
 

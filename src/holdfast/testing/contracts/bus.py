@@ -57,6 +57,11 @@ class BusContract:
             one.publish(notice)
         assert await heard.until(sent[-1]) == sent
 
+    async def test_a_started_hub_has_joined(self, one: Bus, two: Bus) -> None:
+        """Where the others can be reached at once."""
+        assert one.joined
+        assert two.joined
+
     async def test_listeners_hear_their_topic_only(self, one: Bus, two: Bus) -> None:
         """And nothing after they have stopped."""
         heard: list[Notice] = []
