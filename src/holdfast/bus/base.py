@@ -51,6 +51,7 @@ Answerer = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 class Bus(ABC):
     """Carries notices. They may be lost; whoever listens must be right without them, only later.
+    They may come twice; a second one changes nothing.
 
     A notice reaches the listeners of its own hub at once and those of the other hubs soon. After
     a time in which some may have been lost every listener of `GAP` is told.
