@@ -19,7 +19,7 @@ class Scope(StrEnum):
 
     READ = "read"  # look at the owner's things
     WRITE = "write"  # change them: send in, call off, answer
-    ADMIN = "admin"  # manage the keys of all owners; their things stay their own
+    ADMIN = "admin"  # manage the keys of all owners, see the hubs; their things stay their own
 
 
 NEEDS: Mapping[str, Scope] = {
