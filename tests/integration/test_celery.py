@@ -41,11 +41,24 @@ class Stand(Shared):
 
     def __init__(self, folder: Path, database: str, bus: str, broker: str) -> None:
         super().__init__(folder, database, bus)
+        self.queues: list[str] = []
         self.environ |= {
             "HOLDFAST_DISPATCH": "celery",
             "HOLDFAST_CELERY_BROKER_URL": broker,
-            "HOLDFAST_CELERY_QUEUE": f"holdfast-test-{uuid4().hex}",
+            "HOLDFAST_CELERY_QUEUE": self.queue(),
         }
+
+    def queue(self) -> str:
+        """A name for a queue, which is removed in the end."""
+        self.queues.append(f"holdfast-test-{uuid4().hex}")
+        return self.queues[-1]
+
+    def remove_queues(self) -> None:
+        app: Any = celery_bell.make_celery(self.environ["HOLDFAST_CELERY_BROKER_URL"], "")
+        with app.connection_for_write() as connection:
+            for queue in self.queues:
+                connection.default_channel.queue_delete(queue)
+        app.close()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +69,9 @@ def stand(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stand]:
     url = postgres.migrated()
-    yield Stand(tmp_path_factory.mktemp("stand"), url, redis_url, broker)
+    stand = Stand(tmp_path_factory.mktemp("stand"), url, redis_url, broker)
+    yield stand
+    stand.remove_queues()
     postgres.drop(url)
 
 
@@ -172,7 +187,7 @@ async def test_a_worker_that_is_told_to_stop_ends_what_it_runs(
     stand: Stand, tmp_path: Path, pool: str
 ) -> None:
     """Celery's warm shutdown."""
-    own = {"HOLDFAST_CELERY_QUEUE": f"holdfast-test-{uuid4().hex}"}
+    own = {"HOLDFAST_CELERY_QUEUE": stand.queue()}
     with stand.celery("stopping", f"--pool={pool}", "--concurrency=1", **own) as leaving:
         await leaving.ready()
         async with stand.hub("elsewhere", **own) as hub:
@@ -195,7 +210,7 @@ CALLS = 50
 async def threads(stand: Stand, fake: FakeOpenAI) -> AsyncIterator[HubHere]:
     """A hub, and a worker whose one process has a thread for each task."""
     own = {
-        "HOLDFAST_CELERY_QUEUE": f"holdfast-test-{uuid4().hex}",
+        "HOLDFAST_CELERY_QUEUE": stand.queue(),
         "HOLDFAST_MODELS": '{"fast": "openai:fake"}',
         "OPENAI_API_KEY": "sk-test",
         "OPENAI_BASE_URL": fake.url,

@@ -15,6 +15,7 @@ import orjson
 import pytest
 import yaml
 
+from holdfast.hub.celery_bell import make_celery
 from holdfast.testing.postgres import PostgresForTests
 
 from .several_hubs import Process
@@ -83,6 +84,12 @@ class Compose:
     def end(self) -> None:
         for process in self._processes:
             process.end()
+        broker = self._replaced.get("HOLDFAST_CELERY_BROKER_URL")
+        if broker is not None:
+            app: Any = make_celery(broker, "")
+            with app.connection_for_write() as connection:
+                connection.default_channel.queue_delete(f"compose-{self._folder.name}")
+            app.close()
 
 
 @pytest.fixture
