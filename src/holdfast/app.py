@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -15,7 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.bus import MemoryBus
+from holdfast.bus.base import GAP, KEYS
+from holdfast.bus.registry import open_bus
+from holdfast.domain.hubs import CELERY, NewHub, Role
 from holdfast.domain.ids import new_id
 from holdfast.errors import SettingsError
 from holdfast.hub import Hub, HubOptions
@@ -29,11 +32,19 @@ from holdfast.operations.kit import Kit
 from holdfast.operations.wait import EndedEvents
 from holdfast.pipelines.registry import Registry
 from holdfast.settings import Settings
+from holdfast.store import Store
+from holdfast.store.queries import Space
 from holdfast.store.registry import open_store
 from holdfast.telemetry import Metrics, configure_logging, ensure_logging
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from holdfast.hub.celery_bell import CeleryBell
+
+
+CELERY_SLOTS = 1000
+"""Executions at once in one Celery process, whatever its concurrency."""
 
 
 @dataclass(slots=True)
@@ -49,6 +60,8 @@ class Parts:
     def not_ready(self) -> list[str]:
         """Why the hub cannot work now; empty when it can."""
         reasons: list[str] = []
+        if not self.hub.has_workers:
+            return reasons
         if self.hub.crew.error is not None:
             reasons.append(self.hub.crew.error)
         elif not self.hub.crew.ready:
@@ -60,7 +73,11 @@ class Parts:
 
 @asynccontextmanager
 async def run_hub(
-    settings: Settings, *, in_process: bool = False, read_only: bool = False
+    settings: Settings,
+    *,
+    in_process: bool = False,
+    read_only: bool = False,
+    on_demand: bool = False,
 ) -> AsyncGenerator[Parts]:
     """A hub from the settings, stopped cleanly at the end.
 
@@ -69,6 +86,7 @@ async def run_hub(
         in_process: run graphs in this process instead of in runners (tests, notebooks).
         read_only: run nothing and take no lock: the hub's doors show what is stored, beside
             another hub or without one.
+        on_demand: claim only when `Hub.run_next` is called, as a Celery worker's process does.
 
     Raises:
         StoreLocked: another hub works on the same SQLite file.
@@ -84,7 +102,7 @@ async def run_hub(
             open_store, settings.store_url, home=settings.home, read_only=read_only
         )
         stack.push_async_callback(store.close)
-        boot_id = new_id()
+        boot_id = f"{CELERY}-{new_id()}" if on_demand else new_id()
         metrics = Metrics()
         journal = Journal(
             settings.home / "journal",
@@ -93,17 +111,26 @@ async def run_hub(
             metrics,
         )
         stack.callback(journal.close)
+        bus = open_bus(
+            None if read_only else settings.bus_url,
+            hub=boot_id,
+            space=await _space(settings, store),
+            metrics=metrics,
+        )
+        stack.push_async_callback(bus.close)
         kit = Kit(
             store=store,
             registry=_load_apps(settings),
             journal=journal,
-            bus=MemoryBus(),
+            bus=bus,
             metrics=metrics,
             boot_id=boot_id,
             aliases=frozenset(models),
         )
         keyring = Keyring(store, metrics, exposed=settings.exposed)
         await keyring.refresh()
+        for topic in (KEYS, GAP):
+            bus.listen(topic, lambda _: keyring.stale())
         if not in_process:
             _no_open_doors(settings, keyring)
         ended = EndedEvents(kit)
@@ -111,19 +138,59 @@ async def run_hub(
         hub = Hub(
             kit,
             HubOptions(
-                runners=1 if in_process else settings.runners,
+                runners=1 if in_process else settings.runners if settings.runs else 0,
+                about=_about(settings, boot_id, on_demand=on_demand),
+                on_demand=on_demand,
                 default_deadline_s=settings.deadline,
                 stop_grace_s=settings.stop_grace,
                 breakers=settings.breaker_rules,
             ),
-            hire=_hire(settings, kit, models, in_process=in_process),
+            hire=_hire(settings, kit, models, in_process=in_process, on_demand=on_demand),
         )
         if not read_only:
+            await bus.start()
+            if settings.shared:
+                ended.start()
+            if settings.dispatch == "celery" and not in_process:
+                bell = _celery_bell(settings, kit)
+                bell.start()
+                stack.push_async_callback(bell.close)
             await hub.start()
             stack.push_async_callback(hub.close)
             keyring.start()
             stack.push_async_callback(keyring.close)
         yield Parts(settings, kit, keyring, hub, ended)
+
+
+async def _space(settings: Settings, store: Store) -> str:
+    """A name for what the hubs of this database share on a server."""
+    if settings.bus_url is None:
+        return "holdfast"
+    digest = hashlib.sha256((await store.read(Space())).encode()).hexdigest()
+    return f"holdfast:{digest[:16]}"
+
+
+def _celery_bell(settings: Settings, kit: Kit) -> CeleryBell:
+    try:
+        from holdfast.hub.celery_bell import CeleryBell, make_celery
+    except ImportError as error:
+        raise SettingsError(
+            f"HOLDFAST_DISPATCH: Celery cannot be imported: {error}",
+            hint="pip install 'holdfast[celery,redis]'",
+        ) from error
+    assert settings.celery_broker_url is not None  # noqa: S101 - the settings see to that
+    return CeleryBell(kit, make_celery(settings.celery_broker_url, settings.celery_queue))
+
+
+def _about(settings: Settings, boot_id: str, *, on_demand: bool) -> NewHub:
+    return NewHub(
+        id=boot_id,
+        kind=CELERY if on_demand else "hub",
+        roles=(Role.WORKER,) if on_demand else settings.roles,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=version("holdfast"),
+    )
 
 
 def _no_open_doors(settings: Settings, keyring: Keyring) -> None:
@@ -147,15 +214,16 @@ def _load_apps(settings: Settings) -> Registry:
 
 
 def _hire(
-    settings: Settings, kit: Kit, models: dict[str, Any], *, in_process: bool
+    settings: Settings, kit: Kit, models: dict[str, Any], *, in_process: bool, on_demand: bool
 ) -> Callable[[str, Employer], Worker]:
     if in_process:
         from holdfast.hub.local_worker import LocalWorker
 
+        # On demand there are as many runs as Celery has tasks in this process.
+        slots = CELERY_SLOTS if on_demand else settings.runner_slots
+
         def local(name: str, employer: Employer) -> Worker:  # noqa: ARG001
-            return LocalWorker(
-                employer, slots=settings.runner_slots, registry=kit.registry, models=models
-            )
+            return LocalWorker(employer, slots=slots, registry=kit.registry, models=models)
 
         return local
 
@@ -188,6 +256,7 @@ def make_api(parts: Parts, *, trusted: bool = False) -> FastAPI:
             ended=parts.ended,
             not_ready=parts.not_ready,
             version=version("holdfast"),
+            doors=Role.API in parts.settings.roles,
             host=parts.settings.host,
             allowed_hosts=parts.settings.allowed_hosts,
             trusted=trusted,

@@ -41,6 +41,7 @@ HoldfastError
 ├── ChildFailed             child_failed          a child execution brought no result; names it
 ├── RunnerLost              runner_lost           the process that ran the work died
 ├── PortError               port_failed           the hub could not answer a running step
+├── HubSilent               hub_silent            another hub did not answer over the bus
 ├── NotAuthenticated        not_authenticated     a request shows no key that is accepted
 ├── Forbidden               forbidden             the key lacks the scope that is needed
 ├── WrongHost               wrong_host            a request was addressed to another host
@@ -393,6 +394,12 @@ class PortError(HoldfastError):
     """The hub could not answer what a running step asked, or not in time."""
 
     code = "port_failed"
+
+
+class HubSilent(HoldfastError):
+    """Another hub was asked over the bus and gave no answer."""
+
+    code = "hub_silent"
 
 
 class NotAuthenticated(HoldfastError):

@@ -12,13 +12,21 @@ import os
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from holdfast.domain.breakers import BreakerRules
+from holdfast.domain.hubs import Role
 from holdfast.errors import SettingsError
 from holdfast.llm.aliases import read_aliases
 from holdfast.ports import ModelConfig
@@ -30,6 +38,9 @@ ALIASES = {"DATABASE_URL": "database_url", "MANAGER_PORT": "port"}
 
 FOREIGN = ("HOLDFAST_TEST_",)
 """Prefixes of variables that belong to the tests and are ignored here."""
+
+BROKERS = frozenset({"redis", "rediss", "amqp", "amqps"})
+"""Schemes of brokers that Celery rings through."""
 
 RUNNER_HIDES = frozenset({"DATABASE_URL", "MANAGER_PORT", "OPENAI_API_KEY"})
 """Variables a runner does not inherit; a key reaches it only if a model alias uses it."""
@@ -65,6 +76,25 @@ class Settings(BaseModel):
         default=(),
         description="Further names by which requests may address the hub, separated by commas; "
         "needs API keys.",
+    )
+    roles: tuple[Role, ...] = Field(
+        default=(Role.API, Role.WORKER),
+        description="What this hub does, separated by commas: `api`, `worker`.",
+    )
+    bus_url: str | None = Field(
+        default=None,
+        description="Joins several hubs: `redis://host:port`; PostgreSQL only.",
+        repr=False,
+    )
+    dispatch: Literal["direct", "celery"] = Field(
+        default="direct",
+        description="Who runs pipelines: `direct`, the hubs themselves, or `celery`, its workers.",
+    )
+    celery_broker_url: str | None = Field(
+        default=None, description="`redis://…` or `amqp://…`, for `celery`.", repr=False
+    )
+    celery_queue: str = Field(
+        default="holdfast", min_length=1, description="Queue that rings Celery's workers."
     )
     key: str | None = Field(
         default=None, description="The API key that clients on this machine show.", repr=False
@@ -124,7 +154,7 @@ class Settings(BaseModel):
         default_factory=dict[str, str], repr=False
     )
 
-    @field_validator("apps", "allowed_hosts", "runner_env", mode="before")
+    @field_validator("apps", "allowed_hosts", "roles", "runner_env", mode="before")
     @classmethod
     def _comma_list(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -145,6 +175,47 @@ class Settings(BaseModel):
     @classmethod
     def _no_limit(cls, value: Any) -> Any:
         return None if value in (0, "0") else value
+
+    @field_validator("roles")
+    @classmethod
+    def _roles(cls, value: tuple[Role, ...]) -> tuple[Role, ...]:
+        if Role.AGENTS in value:
+            raise ValueError("no hub can take the role agents yet")
+        if not value:
+            raise ValueError("a hub needs a role")
+        return tuple(role for role in Role if role in value)
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        """What needs a database that several hubs can share."""
+        if self.dispatch == "celery" and self.celery_broker_url is None:
+            raise SettingsError(
+                "HOLDFAST_DISPATCH: celery needs a broker",
+                hint="set HOLDFAST_CELERY_BROKER_URL to redis://… or amqp://…",
+            )
+        if self.celery_broker_url is not None:
+            scheme = self.celery_broker_url.partition("://")[0]
+            if scheme not in BROKERS:
+                raise SettingsError(
+                    f"HOLDFAST_CELERY_BROKER_URL: {scheme or 'an empty text'} is no broker we know",
+                    hint="use redis://HOST:PORT/0 or amqp://USER:PASSWORD@HOST:PORT//",
+                )
+        if self.shared:
+            return self
+        if self.dispatch == "celery":
+            raise SettingsError(
+                "HOLDFAST_DISPATCH: SQLite allows exactly one hub, and each Celery process is one",
+                hint="set HOLDFAST_DATABASE_URL to a PostgreSQL database",
+            )
+        alone = "SQLite allows exactly one hub"
+        hint = "set HOLDFAST_DATABASE_URL to a PostgreSQL database"
+        if self.bus_url is not None:
+            raise SettingsError(
+                f"HOLDFAST_BUS_URL: {alone}, there are no others to join", hint=hint
+            )
+        if set(self.roles) != {Role.API, Role.WORKER}:
+            raise SettingsError(f"HOLDFAST_ROLES: {alone}, and it needs api and worker", hint=hint)
+        return self
 
     @field_validator("host")
     @classmethod
@@ -183,9 +254,19 @@ class Settings(BaseModel):
         return bool(self.allowed_hosts) or not local
 
     @property
+    def runs(self) -> bool:
+        """Whether this hub has runners of its own."""
+        return Role.WORKER in self.roles and self.dispatch == "direct"
+
+    @property
     def store_url(self) -> str:
         """The database, as a URL."""
         return self.database_url or f"sqlite:///{self.home.absolute() / 'holdfast.db'}"
+
+    @property
+    def shared(self) -> bool:
+        """Whether several hubs can work on the database."""
+        return self.store_url.partition(":")[0] != "sqlite"
 
     def model_configs(self) -> dict[str, ModelConfig]:
         """The model aliases, secrets resolved.

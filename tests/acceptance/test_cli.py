@@ -348,6 +348,15 @@ def test_pipelines(shell):
     assert wrong.stderr.startswith("error: there is no pipeline 'cli.fien'\n")
 
 
+def test_the_hub_is_listed(shell):
+    (hub,) = shell.json("hubs")["items"]
+    assert (hub["kind"], hub["roles"], hub["alive"]) == ("hub", ["api", "worker"], True)
+    drawn = shell("hubs").stdout
+    assert str(hub["pid"]) in drawn
+    assert "api worker" in drawn
+    assert "alive" in drawn
+
+
 def test_doctor_sees_a_healthy_hub(shell):
     done = shell("doctor", "--json")
 

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
@@ -79,6 +79,21 @@ async def gate(state: State) -> str:
 
 gated.start(before)
 gated.chain(before, gate)
+
+stairs = Pipeline("test.stairs", version="1", event=Job)
+
+
+def stair(number: int) -> Any:
+    async def climb(state: State) -> int:
+        await there(Path(state.event.folder) / f"open-{number}")
+        return number
+
+    return stairs.node(f"stair{number}", climb)
+
+
+stairs_up = [stair(number) for number in range(3)]
+stairs.start(stairs_up[0])
+stairs.chain(*stairs_up)
 
 blocking = Pipeline("test.blocking", version="1", event=Job)
 

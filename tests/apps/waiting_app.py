@@ -118,6 +118,21 @@ both.start(all_of_them)
 both.chain(all_of_them, joined)
 
 
+gated = Pipeline("wait.gated", version="1", event=Order)
+whether = gated.ask("whether", question="go on?", answer=str)
+
+
+@gated.node
+async def gate(state: State[Order]) -> str:
+    while not (Path(state.event.folder) / "open").exists():
+        await asyncio.sleep(0.005)
+    return state.whether
+
+
+gated.start(whether)
+gated.chain(whether, gate)
+
+
 class Talk(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
 

@@ -41,7 +41,11 @@ def tamper(store_url: str, sql: str) -> None:
 
 ACROSS_OWNERS = {
     "AllBreakers",
+    "AllHubs",
     "AllKeys",
+    "AtRest",
+    "Space",
+    "StillReady",
     "PausedPipelines",
     "CountEvents",
     "CountQueued",

@@ -23,6 +23,7 @@ from holdfast.api import (
     dead_letters,
     events,
     executions,
+    hubs,
     keys,
     pipelines,
     recordings,
@@ -55,6 +56,7 @@ ROUTES = [
         retention,
         executions,
         keys,
+        hubs,
         pipelines,
         breakers,
         recordings,
@@ -230,7 +232,8 @@ def test_every_route_declares_its_scope() -> None:
     changing = {route.path for m, route in DOORS if m != "GET" and "keys" not in route.path}
     assert {needed(route) for route in ROUTES if route.path in changing} >= {"write"}
     for method, route in DOORS:
-        if "/keys" in route.path or ("/breakers" in route.path and method != "GET"):
+        everybodys = any(part in route.path for part in ("/keys", "/hubs"))
+        if everybodys or ("/breakers" in route.path and method != "GET"):
             assert needed(route) == "admin"
         elif method != "GET":
             assert needed(route) == "write"

@@ -94,6 +94,7 @@ OPERATIONS = [
     ("POST", "/api/v1/keys"),
     ("GET", "/api/v1/keys"),
     ("DELETE", "/api/v1/keys/{key_id}"),
+    ("GET", "/api/v1/hubs"),
     ("GET", "/"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),

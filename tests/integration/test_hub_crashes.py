@@ -81,6 +81,24 @@ async def test_a_crash_while_a_cancel_is_asked_for_ends_cancelled(
         assert event.status is EventStatus.CANCELLED
 
 
+@pytest.mark.parametrize("in_process", [True, False])
+async def test_what_a_stopping_hub_cannot_finish_runs_again_and_is_not_cancelled(
+    open_hub: OpenHub, tmp_path: Path, in_process: bool
+) -> None:
+    async with open_hub(in_process=in_process, stop_grace=0.1) as hub:
+        event_id = await hub.submit("test.gated", folder=str(tmp_path))
+        await until(tmp_path / "pid-1")
+    (tmp_path / "open").touch()
+    async with open_hub(in_process=in_process) as hub:
+        event = await hub.ended(event_id)
+        assert (event.status, event.crashes) == (EventStatus.SUCCEEDED, 0)
+        first, second = await hub.executions(event_id)
+        assert (first.status, second.status) == (
+            ExecutionStatus.CRASHED,
+            ExecutionStatus.SUCCEEDED,
+        )
+
+
 async def test_runners_that_never_get_ready_are_given_up_visibly(
     hub_environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from . import (
     dead_letters,
     events,
     executions,
+    hubs,
     keys,
     pipelines,
     problems,
@@ -63,13 +64,14 @@ def create_api(parts: ApiParts) -> FastAPI:
         retention,
         executions,
         keys,
+        hubs,
         pipelines,
         breakers,
         recordings,
         schedules,
         system,
     )
-    routers = [room.router for room in rooms]
+    routers = [room.router for room in (rooms if parts.doors else [system])]
     for router in routers:
         app.include_router(router)
     routes = [route for router in routers for route in router.routes]

@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
+from holdfast.bus import Notice
+from holdfast.bus.base import KEYS
 from holdfast.domain.keys import Scope
 from holdfast.errors import Forbidden
 from holdfast.operations.keys import MAX_NAME_CHARS, all_keys, create_key, key_view, revoke_key
@@ -64,6 +66,7 @@ async def create(request: Request) -> Response:
         expires_at=microseconds(body.expires_at),
     )
     await parts.keyring.refresh()
+    parts.kit.bus.publish(Notice(KEYS))
     return json({**key_view(key), "key": secret}, 201)
 
 
@@ -90,4 +93,5 @@ async def revoke(request: Request, key_id: IdInPath) -> Response:
     parts = parts_of(request)
     key = await revoke_key(parts.kit.store, key_id)
     await parts.keyring.refresh()
+    parts.kit.bus.publish(Notice(KEYS))
     return json(key_view(key))

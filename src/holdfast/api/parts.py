@@ -27,6 +27,7 @@ class ApiParts:
         ended: wakes requests that wait for an event.
         not_ready: reasons why the hub cannot work now; empty when it can.
         version: of Holdfast.
+        doors: whether others' requests are taken; else only what supervisors ask.
         host: the name or address listened on; requests must be addressed to it or to loopback.
         allowed_hosts: further names requests may be addressed to.
         trusted: requests come from inside the process that holds the store; they need no key.
@@ -38,6 +39,7 @@ class ApiParts:
     ended: EndedEvents
     not_ready: Callable[[], list[str]]
     version: str
+    doors: bool = True
     host: str = "127.0.0.1"
     allowed_hosts: tuple[str, ...] = ()
     trusted: bool = False

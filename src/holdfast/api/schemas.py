@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from holdfast.domain.breakers import BreakerStatus
 from holdfast.domain.diff import Verdict
 from holdfast.domain.events import Origin
+from holdfast.domain.hubs import Role
 from holdfast.domain.keys import Scope
 from holdfast.domain.schedules import Missed
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
@@ -668,3 +669,24 @@ class BreakerList(Answer):
     """All breakers."""
 
     items: list[Breaker]
+
+
+class Hub(Answer):
+    """A hub that shares the database."""
+
+    id: str
+    kind: str = Field(description="`hub`, or `celery` for a Celery worker's process.")
+    roles: list[Role]
+    host: str
+    pid: int
+    version: str = Field(description="Of Holdfast.")
+    alive: bool = Field(description="It was heard of lately.")
+    stopping: bool = Field(description="It takes nothing more and hands back what it has.")
+    started_at: Time
+    seen_at: Time
+
+
+class HubList(Answer):
+    """The hubs of one database."""
+
+    items: list[Hub]

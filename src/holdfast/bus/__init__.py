@@ -1,6 +1,6 @@
-"""Notices and commands between the parts of a hub, and later between hubs."""
+"""Notices and commands between the parts of a hub, and between hubs."""
 
 from .base import Bus, Notice
-from .memory import MemoryBus
+from .in_process import MemoryBus
 
 __all__ = ["Bus", "MemoryBus", "Notice"]

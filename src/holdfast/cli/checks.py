@@ -69,6 +69,10 @@ async def examine(url: str | None) -> AsyncIterator[Finding]:
     yield _home(settings.home)
     database = await asyncio.to_thread(_database, settings)
     yield database
+    if settings.bus_url is not None:
+        yield await _bus(settings.bus_url)
+    if settings.dispatch == "celery" and settings.celery_broker_url is not None:
+        yield await asyncio.to_thread(_broker, settings.celery_broker_url)
     answers = False
     async for finding in _hub(url, settings):
         answers = answers or (finding.about == "hub" and finding.level == OK)
@@ -120,6 +124,36 @@ def _database(settings: Settings) -> Finding:
     except HoldfastError as error:
         return _wrong("database", error)
     return Finding("database", OK, f"{kind}, schema {migrations.head()}")
+
+
+async def _bus(url: str) -> Finding:
+    from holdfast.bus.registry import open_bus
+    from holdfast.telemetry import Metrics
+
+    try:
+        bus = open_bus(url, hub="doctor", space="holdfast:doctor", metrics=Metrics())
+    except SettingsError as error:
+        return _wrong("bus", error)
+    await bus.start()
+    joined = bus.joined
+    await bus.close()
+    if joined:
+        return Finding("bus", OK, "its server answers")
+    hint = "hubs hear of each other through the database only; see HOLDFAST_BUS_URL"
+    return Finding("bus", NOTE, "its server does not answer", hint)
+
+
+def _broker(url: str) -> Finding:
+    try:
+        from holdfast.hub.celery_bell import broker_away
+    except ImportError as error:
+        said = f"Celery cannot be imported: {error}"
+        return Finding("celery", WRONG, said, "pip install 'holdfast[celery,redis]'")
+    reason = broker_away(url)
+    if reason is None:
+        return Finding("celery", OK, "the broker answers")
+    hint = "events wait until it does; see HOLDFAST_CELERY_BROKER_URL"
+    return Finding("celery", WRONG, f"the broker does not answer: {reason}", hint)
 
 
 async def _hub(url: str | None, settings: Settings) -> AsyncIterator[Finding]:

@@ -15,6 +15,7 @@ from . import (
     doctor,
     events,
     executions,
+    hubs,
     keys,
     pipelines,
     replaying,
@@ -42,6 +43,7 @@ app.add_typer(cards.app, name="cards")
 app.add_typer(breakers.app, name="breakers")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
+app.command("hubs")(hubs.hubs)
 app.command("doctor")(doctor.doctor)
 
 

@@ -1,4 +1,4 @@
-"""`holdfast db`: the database's schema, up and down, and all of it to another database."""
+"""`holdfast db`: the database's schema, up and down, and the way to another database."""
 
 from __future__ import annotations
 
@@ -47,29 +47,29 @@ def downgrade(
 
 @app.command()
 def copy(
+    source: Annotated[str, typer.Argument(metavar="SQLITE_URL", help="Where from; left as it is.")],
     target: Annotated[
-        str, typer.Argument(help="Address of an empty database: postgresql://…", metavar="URL")
+        str, typer.Argument(metavar="POSTGRES_URL", help="Where to; a database without rows.")
     ],
     as_json: Json = False,
 ) -> None:
-    """Copy everything into an empty database; the hub is stopped meanwhile.
-
-    From the database of the settings, usually the SQLite file. Work under way is taken up by the
-    next hub, if that keeps its HOLDFAST_HOME.
-    """
+    """Copy everything from SQLite to PostgreSQL; the hub must be stopped."""
     from holdfast.settings import load
-    from holdfast.store import copying
+    from holdfast.store import migrations
+    from holdfast.store.copying import copy as copy_all
 
     from .terminal import tell, write_json
 
-    settings = load()
-    copied = copying.copy(settings.store_url, target, home=settings.home)
+    migrations.check(source)
+    migrations.upgrade(target)
+    copied = copy_all(source, target, home=load().home)
     if as_json:
         write_json(copied)
         return
     for name, rows in copied.items():
-        tell(f"{rows:>9,}  {name}")
-    tell("Now set HOLDFAST_DATABASE_URL to the new address; the old database is as it was.")
+        if rows:
+            tell(f"{rows:>12,}  {name}")
+    tell("Everything is copied. Set HOLDFAST_DATABASE_URL and start the hub.")
 
 
 @app.command()

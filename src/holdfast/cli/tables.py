@@ -135,6 +135,24 @@ def breakers_table(views: Sequence[View], width: int) -> Table:
     return fit(drawn, width)
 
 
+def hubs_table(views: Sequence[View], width: int) -> Table:
+    """Hubs, oldest first."""
+    drawn = table("hub", "kind", "roles", "host", "pid", "version", "state", "seen")
+    for view in views:
+        state = "stopping" if view["stopping"] else "alive"
+        drawn.add_row(
+            view["id"],
+            view["kind"],
+            " ".join(view["roles"]),
+            Text(one_line(view["host"], 40)),
+            str(view["pid"]),
+            view["version"],
+            Text(state, "green") if view["alive"] else Text("dead", "red"),
+            age(view["seen_at"]),
+        )
+    return fit(drawn, width)
+
+
 def _state(view: View) -> tuple[str, str]:
     if view["revoked_at"]:
         return "revoked", "dim"

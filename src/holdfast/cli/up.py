@@ -26,6 +26,10 @@ def up(
         str | None, typer.Option(help="Apps to load, separated by commas.", metavar="MODULE,…")
     ] = None,
     runners: Annotated[int | None, typer.Option(help="Runner processes.")] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(help="What this hub does: api, worker, or both.", metavar="ROLE,…"),
+    ] = None,
     home: Annotated[
         Path | None, typer.Option(help="Folder for the SQLite file, the journal and locks.")
     ] = None,
@@ -45,6 +49,7 @@ def up(
         "port": port,
         "apps": apps,
         "runners": runners,
+        "roles": roles,
         "home": home,
         "log_level": log_level,
     }
@@ -55,6 +60,7 @@ def greet(parts: Parts, url: str) -> None:
     """Say where the hub answers, what it has loaded and what to try first."""
     from rich.text import Text
 
+    from holdfast.domain.hubs import Role
     from holdfast.settings import load
 
     from .figures import one_line
@@ -62,6 +68,11 @@ def greet(parts: Parts, url: str) -> None:
 
     out = console(stderr=True)
     out.print(Text.assemble("Holdfast answers at ", (url, "bold")))
+    if Role.API not in parts.settings.roles:
+        out.print(Text("  a worker: it takes no requests but those of probes", "dim"))
+    if parts.settings.dispatch == "celery":
+        worker = "celery -A holdfast.celery_app worker"
+        out.print(Text.assemble("  pipelines are run by Celery: ", (worker, "bold")))
     pipelines = sorted(parts.kit.registry, key=lambda one: one.name)
     for one in pipelines:
         about = f"  {one_line(one.description, 80)}" if one.description else ""
@@ -72,9 +83,10 @@ def greet(parts: Parts, url: str) -> None:
         out.print(Text(reason, "red"), soft_wrap=True)
     if not pipelines:
         out.print(Text("  no pipeline is loaded: name apps in HOLDFAST_APPS or --apps", "yellow"))
-    names = {one.name for one in pipelines}
-    first = first_command(url, names, needs_url=url != load().url, guarded=parts.keyring.guarded)
-    out.print(Text.assemble("Try: ", (first, "bold")), soft_wrap=True)
+    if Role.API in parts.settings.roles:
+        names, needs_url = {one.name for one in pipelines}, url != load().url
+        first = first_command(url, names, needs_url=needs_url, guarded=parts.keyring.guarded)
+        out.print(Text.assemble("Try: ", (first, "bold")), soft_wrap=True)
     out.print(Text("Ctrl-C stops the hub.", "dim"))
 
 

@@ -466,6 +466,10 @@ class Client(DeadLetters, Schedules):
         """Take an API key back, by its id or prefix."""
         return await self._ask("DELETE", f"{API}/keys/{quote(key_id, safe='')}")
 
+    async def hubs(self) -> View:
+        """The hubs that share the database, oldest first: `items`."""
+        return await self._ask("GET", f"{API}/hubs")
+
     async def _pages(self, path: str, filters: View) -> AsyncGenerator[View]:
         page = await self._ask("GET", path, params=_given(filters))
         while True:

@@ -237,6 +237,10 @@ class SyncClient:
         """See `Client.keys`."""
         return self._call(self._client.keys)
 
+    def hubs(self) -> View:
+        """See `Client.hubs`."""
+        return self._call(self._client.hubs)
+
     def revoke_key(self, key_id: str) -> View:
         """See `Client.revoke_key`."""
         return self._call(self._client.revoke_key, key_id)

@@ -19,7 +19,7 @@ class Scope(StrEnum):
 
     READ = "read"  # look at the owner's things
     WRITE = "write"  # change them: send in, call off, answer
-    ADMIN = "admin"  # manage what is everybody's: keys, breakers; owners' things stay their own
+    ADMIN = "admin"  # manage what is everybody's: keys, breakers; see the hubs
 
 
 NEEDS: Mapping[str, Scope] = {
@@ -35,6 +35,7 @@ NEEDS: Mapping[str, Scope] = {
     "prune": Scope.WRITE,
     "keys": Scope.ADMIN,
     "breakers": Scope.ADMIN,
+    "hubs": Scope.ADMIN,
 }
 """Which scope each verb needs."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import orjson
 
 from holdfast.bus import Notice
-from holdfast.bus.base import CANCEL, DELAYED, QUEUED
+from holdfast.bus.base import CANCEL, CHANGED, DELAYED, QUEUED
 from holdfast.domain.events import Claimed
 from holdfast.domain.ids import MICROS, now_us
 from holdfast.domain.status import MAX_CRASHES, EventStatus
@@ -76,6 +76,8 @@ class Dispatcher:
         self._bell.set()
         self._suspects: deque[Claimed] = deque()
         self._claiming = False
+        self._taking = asyncio.Lock()
+        self._takers: list[asyncio.Future[Claimed | None]] = []
         self._closing = False
         self._told_full = False
         self._few_until: asyncio.TimerHandle | None = None
@@ -106,6 +108,40 @@ class Dispatcher:
             await asyncio.wait({self._task}, timeout=LAST_CLAIM_S)
         self._task.cancel()
         await asyncio.wait({self._task})
+
+    async def take(self) -> Claimed | None:
+        """Claim the best event that may run and begin it, without a bell; None: there is none.
+
+        Those who ask while a claim is under way are served by one further claim.
+
+        Raises:
+            StoreError: the database is away.
+        """
+        mine: asyncio.Future[Claimed | None] = asyncio.get_running_loop().create_future()
+        self._takers.append(mine)
+        async with self._taking:
+            while not mine.done():
+                await self._take_for_all()
+        return mine.result()
+
+    async def _take_for_all(self) -> None:
+        """Claim for everybody who asks, as many as one claim may bring."""
+        asking = self._takers[:CLAIM_AT_MOST]
+        claimed: list[Claimed] = []
+        if not self._closing:
+            try:
+                if self._in_doubt:
+                    await self._give_back_lost_claims()
+                claimed = await self._claim(len(asking))
+            except StoreError as error:
+                self._in_doubt = True
+                for one in asking:
+                    one.set_exception(error)
+                del self._takers[: len(asking)]
+                return
+        for number, one in enumerate(asking):
+            one.set_result(claimed[number] if number < len(claimed) else None)
+        del self._takers[: len(asking)]
 
     def ring(self) -> None:
         """A slot became free or something may be runnable."""
@@ -289,6 +325,8 @@ class Dispatcher:
                 code_version=code_version,
             )
         )
+        if claimed.halt is not None:  # who followed it into its halt elsewhere follows it out
+            self._kit.bus.publish(Notice(CHANGED, claimed.event_id, claimed.execution_id))
 
     def _assign(self, claimed: Claimed) -> None:
         worker = max(self._crew.workers, key=lambda one: one.free, default=None)

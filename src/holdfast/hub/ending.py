@@ -119,7 +119,7 @@ class Endings:
             topic = DELAYED if later else QUEUED
             self._kit.bus.publish(Notice(topic, event_id=running.event_id))
         else:
-            self._kit.bus.publish(Notice(HALTED, event_id=running.event_id, status=status))
+            self._kit.bus.publish(Notice(HALTED, running.event_id, running.id, status))
 
     def _with_options(self, record: Record) -> Record:
         """A record with what its pipeline says of what follows."""

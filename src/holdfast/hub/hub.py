@@ -11,6 +11,7 @@ from typing import Any
 from holdfast.bus import Notice
 from holdfast.bus.base import CANCEL, PAUSE
 from holdfast.domain.breakers import BreakerRules
+from holdfast.domain.hubs import NewHub
 from holdfast.domain.ids import new_id
 from holdfast.domain.status import ExecutionStatus
 from holdfast.errors import NotFound, PortError, StoreRefused
@@ -28,9 +29,11 @@ from .dispatch import Dispatcher
 from .ending import Endings
 from .keeping import Keeper, patiently
 from .leases import LeaseKeeper
+from .presence import Presence
 from .recordings import Recordings
 from .recovery import recover
 from .results import ResultCache
+from .showing import Showing
 from .timers import Timers
 from .worker import Employer, Worker
 
@@ -43,7 +46,9 @@ RUNNER_LOST = "runner_lost"
 class HubOptions:
     """How a hub works."""
 
-    runners: int  # worker processes
+    runners: int  # worker processes; none: this hub runs nothing itself
+    about: NewHub | None = None  # told to the other hubs, where there may be some
+    on_demand: bool = False  # claim only when `run_next` is called
     default_deadline_s: float | None = None
     stop_grace_s: float = 10.0
     breakers: BreakerRules = field(default_factory=BreakerRules)
@@ -78,7 +83,9 @@ class Hub:
         self._results = ResultCache()
         self._keeper = Keeper(kit.store)
         self.timers = Timers(kit)
+        self._showing = Showing(kit)
         self._recordings = Recordings(kit, self._endings)
+        self._presence = Presence(kit.store, options.about) if options.about else None
         self._closing = False
         self._ready = asyncio.Event()
         self._stop_listening = kit.bus.listen(CANCEL, self._cancel_asked)
@@ -89,14 +96,42 @@ class Hub:
         """Take in what a dead boot left, then start workers and claims."""
         await recover(self.kit, self._endings)
         await self.breakers.start()
+        if self._presence is not None:
+            await self._presence.start()
         await self.crew.start()
-        self._dispatcher.start()
+        if not self._options.runners:
+            self._ready.set()
+        if not self._options.on_demand:
+            self._dispatcher.start()
         self._leases.start()
         self.timers.start()
         self._recordings.start()
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether this hub runs anything itself."""
+        return self._options.runners > 0
+
+    async def run_next(self) -> str | None:
+        """Claim the best event that may run, run it to its end and store that.
+
+        Returns:
+            The execution; None when nothing may run.
+
+        Raises:
+            StoreError: the database is away.
+        """
+        claimed = await self._dispatcher.take()
+        if claimed is None:
+            return None
+        with self.kit.journal.watch(claimed.execution_id) as watcher:
+            while self.kit.journal.get(claimed.execution_id) is not None:
+                watcher.changed.clear()
+                await watcher.changed.wait()
+        return claimed.execution_id
+
     async def ready(self) -> None:
-        """Wait until a worker takes work."""
+        """Wait until a worker takes work, where there is to be one."""
         await self._ready.wait()
 
     async def close(self) -> None:
@@ -104,6 +139,8 @@ class Hub:
         self._closing = True
         self._stop_listening()
         self._stop_pausing()
+        if self._presence is not None:
+            await self._presence.stopping()
         await self.timers.close()
         await self._recordings.close()
         await self._dispatcher.close()
@@ -115,6 +152,9 @@ class Hub:
         await self._keeper.close()
         await self.breakers.close()
         await self._endings.drain()
+        self._showing.close()
+        if self._presence is not None:
+            await self._presence.close()
 
     def on_ready(self, worker: Worker) -> None:
         """See `Employer`."""

@@ -6,17 +6,14 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from holdfast.bus import Notice
-from holdfast.bus.base import ENDED, QUEUED
 from holdfast.domain.ids import MICROS
-from holdfast.domain.status import EventStatus
 from holdfast.errors import StoreError
-from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
 from holdfast.store.commands import ExtendLeases, Reap
 from holdfast.telemetry import logger
 
 from .dispatch import LEASE_S
+from .recovery import tell
 
 log = logger("hub")
 
@@ -67,12 +64,10 @@ class LeaseKeeper:
                 self._stop(held[event_id].id)
             for event_id in extended.pause_requested:
                 self._pause(held[event_id].id)
-        for reaped in await self._kit.store.write(Reap(lease_owner=self._kit.boot_id)):
+        expired = await self._kit.store.write(Reap(lease_owner=self._kit.boot_id))
+        for reaped in expired:
             log.warning("lease.expired", event_id=reaped.event_id, status=reaped.status)
-            if reaped.status is not EventStatus.QUEUED:
-                self._kit.bus.publish(Notice(ENDED, reaped.event_id, status=reaped.status))
-            self._kit.bus.publish(Notice(QUEUED))  # it, or the next of its session
-            announce(self._kit, reaped.others)
+        tell(self._kit, expired)
 
     async def _loop(self) -> None:
         while True:

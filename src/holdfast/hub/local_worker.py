@@ -96,11 +96,12 @@ class LocalWorker(Worker):
 
     async def kill(self) -> None:
         """Stop everything; what runs in threads is left behind."""
-        for execution_id in list(self.in_flight):
+        running = list(self.in_flight)
+        self._gone()  # first, or what is stopped would look as if somebody had cancelled it
+        for execution_id in running:
             self._engine.cancel(execution_id)
         await self._engine.drain()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._gone()
 
     async def gone(self) -> None:
         """Close the connections its models have kept."""
@@ -108,6 +109,8 @@ class LocalWorker(Worker):
 
     def change(self, execution_id: str, raw: bytes) -> None:
         """`RecordSink`: pass a change on, from whatever thread."""
+        if self.state is WorkerState.GONE:
+            return  # whatever it says of a run that is lost, the hub has ended that already
         self._changes.append((execution_id, raw))
         if threading.get_ident() == self._loop_thread:
             self._pass_on()
@@ -136,6 +139,8 @@ class LocalWorker(Worker):
         return await self._employer.ask(execution_id, "events.submit", args)
 
     def _on_end(self, execution_id: str) -> None:
+        if self.state is WorkerState.GONE:
+            return
         self._pass_on()
         self.in_flight.discard(execution_id)
         self._employer.on_ended(self, execution_id)

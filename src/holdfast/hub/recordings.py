@@ -1,11 +1,10 @@
-"""Recordings: what recorders of this machine finished is taken in while the hub runs."""
+"""What recorders of this machine finished, and what hubs that died here left, is taken in."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 
-from holdfast.domain.recordings import FOLDER_PREFIX
 from holdfast.journal import Orphan, Running
 from holdfast.operations.kit import Kit
 from holdfast.telemetry import logger
@@ -20,7 +19,7 @@ LOOK_S = 1.0
 
 
 class Recordings:
-    """Takes in the folders that recorders have let go of, or that died with them."""
+    """Takes in the folders that recorders have let go of, or whose process has died."""
 
     def __init__(self, kit: Kit, endings: Endings) -> None:
         self._kit = kit
@@ -40,7 +39,7 @@ class Recordings:
     async def look(self) -> int:
         """Take in what is there now; how many executions that were."""
         taken = 0
-        found = self._kit.journal.orphans(FOLDER_PREFIX)
+        found = self._kit.journal.orphans()
         while (one := await _next(found)) is not None:
             taken += await take_in(self._kit, self._endings, *one)
         return taken

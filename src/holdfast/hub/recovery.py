@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from holdfast.bus import Notice
-from holdfast.bus.base import QUEUED
+from holdfast.bus.base import CHANGED, ENDED, QUEUED
+from holdfast.domain.hubs import CELERY
 from holdfast.domain.ids import now_us
-from holdfast.domain.status import ExecutionStatus
+from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.journal import Orphan, Running
-from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
-from holdfast.store.commands import TakeBack
+from holdfast.store.commands import GivenBack, HubLeft, TakeBack
 from holdfast.telemetry import logger
 
 from .ending import Endings
@@ -37,23 +39,31 @@ async def recover(kit: Kit, endings: Endings) -> int:
     taken = 0
     for orphan, left in kit.journal.orphans():
         taken += await take_in(kit, endings, orphan, left)
-    if taken:
-        kit.bus.publish(Notice(QUEUED))
     return taken
+
+
+def tell(kit: Kit, given_back: Sequence[GivenBack]) -> None:
+    """Ring for events that were taken back, and tell who follows their executions."""
+    for one in given_back:
+        if one.status is not EventStatus.QUEUED:
+            kit.bus.publish(Notice(ENDED, one.event_id, status=one.status))
+        kit.bus.publish(Notice(QUEUED, one.event_id))  # it, or the next of its session
+        announce(kit, one.others)
+        kit.bus.publish(Notice(CHANGED, one.event_id, one.execution_id))
 
 
 async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running]) -> int:
     """Store what is left in one folder and remove it; see `recover`."""
     stored = False
+    counts = orphan.boot_id.startswith(CELERY)  # the work may have killed it
     try:
         for running in left:
             if running.finished is None:
                 reason = HUB_DIED if running.start.begun is None else RECORDER_DIED
                 running.break_off(ExecutionStatus.CRASHED, now_us(), reason)
-            await endings.store_now(running, counts_as_crash=False)
-        given_back = await kit.store.write(TakeBack(orphan.boot_id))
-        for one in given_back:
-            announce(kit, one.others)
+            await endings.store_now(running, counts_as_crash=counts)
+        given_back = await kit.store.write(TakeBack(orphan.boot_id, counts))
+        await kit.store.write(HubLeft(orphan.boot_id))
         stored = True
     finally:
         if stored:
@@ -61,4 +71,5 @@ async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running
         else:
             orphan.release()
     log.info("hub.recovered", boot=orphan.boot_id, executions=len(left), leases=len(given_back))
+    tell(kit, given_back)
     return len(left) + len(given_back)

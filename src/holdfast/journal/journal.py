@@ -94,7 +94,7 @@ class Journal:
         self._running[running.id] = running
         self._folder.begin(running.id)
         self._append(running.id, begin_entry(start))
-        self._wake(running.id)  # who followed it into its halt follows it out again
+        self.wake(running.id)  # who followed it into its halt follows it out again
         return running
 
     def change(self, execution_id: str, raw: bytes) -> Running | None:
@@ -114,7 +114,7 @@ class Journal:
         self._metrics.add("holdfast_journal_changes_total")
         if running.finished is not None:
             self._has_ended(execution_id)
-        self._wake(execution_id)
+        self.wake(execution_id)
         return running
 
     def tokens(self, execution_id: str, step: int, text: str) -> None:
@@ -136,7 +136,7 @@ class Journal:
             return None
         running.break_off(status, now_us(), error)
         self._has_ended(execution_id)
-        self._wake(execution_id)
+        self.wake(execution_id)
         return running
 
     def settle(self, execution_id: str) -> None:
@@ -168,6 +168,16 @@ class Journal:
             watchers.discard(watcher)
             if not watchers:
                 self._watchers.pop(execution_id, None)
+
+    def wake(self, execution_id: str) -> None:
+        """Let who follows an execution look again."""
+        for watcher in self._watchers.get(execution_id, ()):
+            watcher.changed.set()
+
+    def wake_all(self) -> None:
+        """Let everybody who follows anything look again."""
+        for execution_id in list(self._watchers):
+            self.wake(execution_id)
 
     def orphans(self, prefix: str = "") -> Iterator[tuple[Orphan, list[Running]]]:
         """What dead boots left: their folders, with the executions that were not stored.
@@ -233,7 +243,3 @@ class Journal:
     def _fault(self, action: str, **facts: Any) -> None:
         self._metrics.add("holdfast_journal_faults_total", action=action)
         log.error(action, **facts)
-
-    def _wake(self, execution_id: str) -> None:
-        for watcher in self._watchers.get(execution_id, ()):
-            watcher.changed.set()

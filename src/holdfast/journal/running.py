@@ -97,6 +97,16 @@ class Running:
             self._stops[-1] = {**self._stops[-1], **resumed, "answers": answers}
         self._waits: tuple[Wait, ...] = ()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has told its end; the record may not be stored yet."""
+        return self.finished is not None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it stood still before this part."""
+        return self.halt is not None
+
     def apply(self, change: Change) -> int:
         """Take the next change and return its number.
 

@@ -48,6 +48,7 @@ class Keyring:
         self._used: dict[str, int] = {}
         self._refreshing = asyncio.Lock()
         self._leaving: dict[str | None, asyncio.Event] = {}
+        self._stale = asyncio.Event()
         self._sweeping: asyncio.Task[None] | None = None
         metrics.describe(REFUSED, "counter", "Requests whose API key was not accepted.")
 
@@ -109,6 +110,10 @@ class Keyring:
         """Keep up with changes made elsewhere, and note when keys were used."""
         self._sweeping = asyncio.create_task(self._sweep())
 
+    def stale(self) -> None:
+        """Another hub has changed a key: take that in now and not with the next sweep."""
+        self._stale.set()
+
     async def close(self) -> None:
         """Note the last uses, then stop."""
         if self._sweeping is None:
@@ -131,7 +136,12 @@ class Keyring:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_S)
+            try:
+                async with asyncio.timeout(SWEEP_S):
+                    await self._stale.wait()
+            except TimeoutError:
+                pass  # the sweep
+            self._stale.clear()
             await self.tidy()
 
     def _show_out(self) -> None:

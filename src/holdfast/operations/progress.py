@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.domain.status import EXECUTION_ENDS
-from holdfast.journal import Running
+from holdfast.journal.mirror import Live
 from holdfast.store.queries import StoredRecord
 
-from . import read
+from . import elsewhere, read
 from .kit import Kit
 from .views import View, attempt_view, execution_view, iso, step_view
 
@@ -97,8 +97,8 @@ async def follow(
     with kit.journal.watch(execution_id) as watcher:
         while True:
             watcher.changed.clear()
-            running = kit.journal.get(execution_id)
-            if running is not None and running.owner_id == owner_id:
+            running = await elsewhere.live(kit, execution_id, owner_id, follow=True)
+            if running is not None:
                 earlier = await read.earlier(kit, running)
                 # Both of the same moment, for each yield lets the run go on.
                 news, texts = _news(running, earlier, after), dict(running.streamed)
@@ -120,7 +120,7 @@ async def follow(
                     yield entry
                 if whole.execution.status in EXECUTION_ENDS:
                     return
-                # Claimed but not yet begun here, or another hub's: look again.
+                # Claimed but not yet begun, or of a hub that is silent: look again.
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await watcher.changed.wait()
@@ -134,13 +134,12 @@ _TEXT_ENDS = frozenset({"attempt.started", "step.finished"})
 _UNTIL_STORED = frozenset({"execution.finished", "execution.waiting", "execution.paused"})
 
 
-def _news(running: Running, earlier: StoredRecord | None, after: int) -> list[Entry]:
+def _news(running: Live, earlier: StoredRecord | None, after: int) -> list[Entry]:
     """What a run did since; its end is told only once it is stored, for it may yet be refused."""
     if running.seq <= after:
         return []
-    ended = running.finished is not None
     return [
         entry
         for entry in entries(read.live(running, earlier), after)
-        if not (ended and entry.type in _UNTIL_STORED and entry.seq == running.seq)
+        if not (running.ended and entry.type in _UNTIL_STORED and entry.seq == running.seq)
     ]

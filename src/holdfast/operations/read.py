@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from holdfast.domain.events import Event
 from holdfast.domain.executions import Attempt, Execution, Step
 from holdfast.domain.payload import Payload
-from holdfast.journal import Running
+from holdfast.journal.mirror import Live
 from holdfast.store.queries import (
     EventById,
     EventWhole,
@@ -20,6 +20,7 @@ from holdfast.store.queries import (
     StoredRecord,
 )
 
+from . import elsewhere
 from .kit import Kit
 
 
@@ -58,7 +59,8 @@ async def event_whole(kit: Kit, event_id: str, owner_id: str) -> EventWithRuns:
         NotFound: no such event of that owner.
     """
     event, runs, record = await kit.store.read(EventWhole(event_id, owner_id))
-    return EventWithRuns(event, _live(kit, runs), None if record is None else _whole(record))
+    runs = await elsewhere.summaries(kit, runs, owner_id)
+    return EventWithRuns(event, runs, None if record is None else _whole(record))
 
 
 async def events(kit: Kit, wanted: ListEvents) -> list[Event]:
@@ -68,7 +70,7 @@ async def events(kit: Kit, wanted: ListEvents) -> list[Event]:
 
 async def executions(kit: Kit, wanted: ListExecutions) -> list[Execution]:
     """A page of an owner's executions, newest first; running ones as they stand this moment."""
-    return _live(kit, await kit.store.read(wanted))
+    return await elsewhere.summaries(kit, await kit.store.read(wanted), wanted.owner_id)
 
 
 async def summary(kit: Kit, execution_id: str, owner_id: str) -> Execution:
@@ -89,8 +91,8 @@ async def execution(kit: Kit, execution_id: str, owner_id: str) -> Whole:
     Raises:
         NotFound: no such execution of that owner.
     """
-    running = kit.journal.get(execution_id)
-    if running is not None and running.owner_id == owner_id:
+    running = await elsewhere.live(kit, execution_id, owner_id)
+    if running is not None:
         return live(running, await earlier(kit, running))
     return _whole(await kit.store.read(RecordOf(execution_id, owner_id)))
 
@@ -98,23 +100,24 @@ async def execution(kit: Kit, execution_id: str, owner_id: str) -> Whole:
 async def family(kit: Kit, execution_id: str, owner_id: str) -> Family:
     """The children of an execution, running ones as they stand this moment, and their sums."""
     found = await kit.store.read(FamilyOf(execution_id, owner_id))
-    running = _live(kit, list(found.running))
+    running = await elsewhere.summaries(kit, list(found.running), owner_id)
+    children = await elsewhere.summaries(kit, list(found.children), owner_id)
     return replace(
         found,
-        children=tuple(_live(kit, list(found.children))),
+        children=tuple(children),
         totals=sum((one.totals for one in running), found.totals),
         estimated=found.estimated + sum("tokens_estimated" in one.flags for one in running),
     )
 
 
-async def earlier(kit: Kit, running: Running) -> StoredRecord | None:
+async def earlier(kit: Kit, running: Live) -> StoredRecord | None:
     """What an execution that goes on did before it halted; None for any other."""
-    if running.halt is None:
+    if not running.goes_on:
         return None
     return await kit.store.read(RecordOf(running.id, running.owner_id))
 
 
-def live(running: Running, before: StoredRecord | None) -> Whole:
+def live(running: Live, before: StoredRecord | None) -> Whole:
     """A running execution as far as it has come, over what it did before it halted."""
     if before is None:
         return Whole(running.execution(), running.steps(), running.attempts(), running.payload())
@@ -135,10 +138,3 @@ def live(running: Running, before: StoredRecord | None) -> Whole:
 
 def _whole(record: StoredRecord) -> Whole:
     return Whole(record.execution, record.steps, record.attempts, record.payload())
-
-
-def _live(kit: Kit, found: list[Execution]) -> list[Execution]:
-    return [
-        running.execution() if (running := kit.journal.get(one.id)) is not None else one
-        for one in found
-    ]

@@ -7,21 +7,40 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from holdfast.bus import Notice
-from holdfast.bus.base import ENDED
+from holdfast.bus.base import ENDED, GAP
 from holdfast.domain.events import Event
 from holdfast.domain.status import EVENT_ENDS
+from holdfast.errors import StoreError
+from holdfast.store.queries import AtRest
+from holdfast.telemetry import logger
 
 from . import read
 from .kit import Kit
+
+log = logger("events")
+
+LOOK_S = 1.0
+"""Between two looks at the store, where other hubs can be heard of in no other way."""
+
+SWEEP_S = 5.0
+"""Between two looks where they are on the bus: how long a lost notice can delay an answer."""
 
 
 class EndedEvents:
     """One listener on the bus for everybody who waits; a waiter costs a future."""
 
     def __init__(self, kit: Kit) -> None:
+        self._kit = kit
         self._waiting: dict[str, set[asyncio.Future[Notice]]] = {}
         self._stop = kit.bus.listen(ENDED, self._ended)
+        self._gap = asyncio.Event()
+        self._stop_gaps = kit.bus.listen(GAP, lambda _: self._gap.set())
+        self._looking: asyncio.Task[None] | None = None
         self._closed = False
+
+    def start(self) -> None:
+        """Look at the store from time to time, too: other hubs may end what is waited for."""
+        self._looking = asyncio.create_task(self._look_on(), name="ended-events")
 
     @contextmanager
     def expect(self, event_id: str) -> Generator[asyncio.Future[Notice]]:
@@ -42,6 +61,9 @@ class EndedEvents:
         """Stop listening; who still waits, or will, is told at once that nothing comes."""
         self._closed = True
         self._stop()
+        self._stop_gaps()
+        if self._looking is not None:
+            self._looking.cancel()
         for waiting in self._waiting.values():
             for future in waiting:
                 future.cancel()
@@ -50,6 +72,26 @@ class EndedEvents:
         for future in self._waiting.get(notice.event_id or "", ()):
             if not future.done():
                 future.set_result(notice)
+
+    async def look(self) -> None:
+        """Tell those whose event rests by what the store says."""
+        if not self._waiting:
+            return
+        for event_id, status in (await self._kit.store.read(AtRest(list(self._waiting)))).items():
+            self._ended(Notice(ENDED, event_id, status=status))
+
+    async def _look_on(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(SWEEP_S if self._kit.bus.joins else LOOK_S):
+                    await self._gap.wait()
+            except TimeoutError:
+                pass  # the sweep: a notice may have been lost
+            self._gap.clear()
+            try:
+                await self.look()
+            except StoreError as error:
+                log.warning("events.not_looked", reason=str(error))
 
 
 async def ended_within(future: asyncio.Future[Notice], seconds: float) -> bool:

@@ -1,73 +1,101 @@
-"""All of one database into another, empty one: how an installation moves to PostgreSQL."""
+"""From SQLite to PostgreSQL: every row of every table, in one transaction."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Table, func, insert, select
+import psycopg
+from psycopg import sql
 
-from holdfast.errors import StoreError, StoreNotEmpty
+from holdfast.errors import IllegalMove, SettingsError, StoreError
 
-from . import migrations
 from .lock import HubLock
-from .migrations.running import connected
+from .migrations import check
 from .registry import address
 from .tables import metadata
 
-ROWS = 500
-"""Rows in memory at once; a row may hold a megabyte."""
+ROWS = 1000
+"""Rows read at once."""
 
 
 def copy(source: str, target: str, *, home: Path) -> dict[str, int]:
-    """Copy every row, in one transaction: the target has all of it or nothing.
+    """Copy all that a SQLite database holds into an empty PostgreSQL database.
+
+    The source is left as it is. The target has everything or, after an error, nothing.
 
     Args:
-        source: address of a migrated database on which no hub works.
-        target: address of an empty one; it is brought to the same schema.
-        home: the folder whose lock a SQLite hub holds.
+        source: `sqlite:///…`; no hub may work on it.
+        target: `postgresql://…`, with the same schema and no rows.
+        home: the folder whose lock a hub on `source` would hold.
 
     Returns:
-        The number of rows by table.
+        How many rows of each table were copied.
 
     Raises:
+        SettingsError: an address is of the wrong kind.
         StoreLocked: a hub works on the source.
-        StoreOutdated: the source's schema does not match the code.
-        StoreNotEmpty: the target holds something.
-        StoreError: a database cannot be reached or refused, or both are the same one.
+        StoreOutdated: a schema is not this version's.
+        IllegalMove: the target holds rows already.
+        StoreError: a database cannot be reached, or refuses.
     """
-    here, there = address(source), address(target)
-    if here == there:
-        raise StoreError("a database cannot be copied into itself")
-    with ExitStack() as stack:
-        if here.file is not None or there.file is not None:
-            stack.callback(HubLock(home).release)
-        migrations.check(source)
-        migrations.upgrade(target)
-        reading = stack.enter_context(connected(source, alone=False))
-        writing = stack.enter_context(connected(target))
-        if there.file is None:
-            names = ", ".join(metadata.tables)
-            writing.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
-        if here.file is None:
-            reading.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        _refuse_unless_empty(writing)
-        return {table.name: _copy(table, reading, writing) for table in metadata.sorted_tables}
+    old, new = address(source), address(target)
+    if old.file is None or new.file is not None:
+        raise SettingsError(
+            "copied is from SQLite to PostgreSQL",
+            hint="holdfast db copy sqlite:////path/holdfast.db postgresql://user@host/name",
+        )
+    if not old.file.exists():
+        raise StoreError(f"there is no SQLite file {old.file}")
+    check(source)
+    check(target)
+    lock = HubLock(home, moment=True)
+    try:
+        return _copy(old.file, new.url)
+    finally:
+        lock.release()
 
 
-def _refuse_unless_empty(connection: Connection) -> None:
-    for table in metadata.sorted_tables:
-        if connection.execute(select(func.count()).select_from(table)).scalar_one():
-            raise StoreNotEmpty(
-                f"the database has rows in {table.name} already",
-                hint="copy into a new, empty database",
-            )
+def _copy(file: Path, url: str) -> dict[str, int]:
+    reading = sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, isolation_level=None)
+    try:
+        reading.execute("PRAGMA query_only = ON")
+        reading.execute("BEGIN")  # all tables as they are at one moment
+        with psycopg.connect(url) as writing, writing.cursor() as cursor:
+            tables = [(table.name, table.columns.keys()) for table in metadata.sorted_tables]
+            for name, _ in tables:
+                some = sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(name))
+                if cursor.execute(some).fetchone():
+                    raise IllegalMove(
+                        f"the target is not empty: {name} has rows",
+                        hint="copy into a fresh database: holdfast db upgrade",
+                    )
+            copied = {name: _copy_table(reading, cursor, name, names) for name, names in tables}
+            cursor.execute("ANALYZE")
+        return copied
+    except (psycopg.Error, sqlite3.Error) as error:
+        raise StoreError(f"nothing was copied: {type(error).__name__}: {error}") from error
+    finally:
+        reading.close()
 
 
-def _copy(table: Table, reading: Connection, writing: Connection) -> int:
-    copied = 0
-    found = reading.execute(select(table), execution_options={"yield_per": ROWS})
-    for rows in found.mappings().partitions():
-        writing.execute(insert(table), [dict(row) for row in rows])
-        copied += len(rows)
-    return copied
+def _copy_table(
+    reading: sqlite3.Connection, cursor: psycopg.Cursor[Any], name: str, columns: list[str]
+) -> int:
+    listed = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(name), listed)
+    count = 0
+    with cursor.copy(statement) as out:
+        for row in _rows(reading, name, columns):
+            out.write_row(row)
+            count += 1
+    return count
+
+
+def _rows(reading: sqlite3.Connection, name: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    listed = ", ".join(f'"{column}"' for column in columns)
+    found = reading.execute(f'SELECT {listed} FROM "{name}"')  # noqa: S608 - names of our tables
+    while rows := found.fetchmany(ROWS):
+        yield from rows

@@ -9,6 +9,7 @@ import pytest
 from holdfast.cli.up import EXAMPLE, first_command, greet
 from holdfast.errors import AppError
 from holdfast.pipelines.registry import AppFailure, Registry
+from holdfast.settings import load
 
 URL = "http://127.0.0.1:8001"
 
@@ -48,6 +49,7 @@ def test_a_broken_app_is_named_with_its_reason(monkeypatch, tmp_path, capsys):
     parts = SimpleNamespace(
         kit=SimpleNamespace(registry=Registry([], [failure])),
         keyring=SimpleNamespace(guarded=False),
+        settings=load(environ={}),
     )
 
     greet(parts, URL)
@@ -56,3 +58,29 @@ def test_a_broken_app_is_named_with_its_reason(monkeypatch, tmp_path, capsys):
     assert out == ""
     assert "mine is left out: app mine: no␛ (look)" in err
     assert "no pipeline is loaded" in err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said", "unsaid"),
+    [
+        ({"HOLDFAST_ROLES": "worker"}, "takes no requests", "Try: "),
+        (
+            {"HOLDFAST_DISPATCH": "celery", "HOLDFAST_CELERY_BROKER_URL": "amqp://x"},
+            "celery -A holdfast.celery_app worker",
+            "takes no requests",
+        ),
+    ],
+)
+def test_what_a_hub_leaves_to_others_is_told(monkeypatch, capsys, setting, said, unsaid):
+    monkeypatch.setenv("HOLDFAST_PORT", "8001")
+    parts = SimpleNamespace(
+        kit=SimpleNamespace(registry=Registry([])),
+        keyring=SimpleNamespace(guarded=False),
+        settings=load(environ={"DATABASE_URL": "postgresql://a/b", **setting}),
+    )
+
+    greet(parts, URL)
+
+    _, err = capsys.readouterr()
+    assert said in err
+    assert unsaid not in err

@@ -7,6 +7,7 @@ from .checkpoints import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoi
 from .dead_letters import Intervene, Intervened
 from .going_on import Answer, AskPause, Migrate, Resumed, Unpause, Wake, Woken
 from .held import Moved
+from .hubs import HubBeat, HubLeft
 from .intake import Cancel, Cancelled, Submit, Submitted
 from .keys import CreateKey, RevokeKey, TouchKeys
 from .leases import Claim, Extended, ExtendLeases, GivenBack, Reap, TakeBack
@@ -36,6 +37,8 @@ __all__ = [
     "Finished",
     "Fire",
     "GivenBack",
+    "HubBeat",
+    "HubLeft",
     "Intervene",
     "Intervened",
     "Migrate",

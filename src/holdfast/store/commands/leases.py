@@ -394,11 +394,15 @@ class TakeBack(Command[list[GivenBack]]):
     """Return what a dead boot of this machine still holds; the work did not crash, so none counts.
 
     Its journal has to be stored first.
+
+    Attributes:
+        counts_as_crash: the work ran in the hub's own process, and may have killed it.
     """
 
     lane: ClassVar[Lane] = "claim"
     order: ClassVar[int] = 7
     lease_owner: str
+    counts_as_crash: bool = False
 
     @classmethod
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[GivenBack]]:
@@ -408,7 +412,7 @@ class TakeBack(Command[list[GivenBack]]):
                 tx,
                 tx.rows(_LEASED_TO, {"lease_owner": command.lease_owner}),
                 "the hub that ran it died",
-                counts_as_crash=False,
+                counts_as_crash=command.counts_as_crash,
             )
             for command in commands
         ]

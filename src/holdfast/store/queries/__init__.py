@@ -19,7 +19,7 @@ from .executions import (
     RecordOf,
     StoredRecord,
 )
-from .hub import Lease, LeasesOf, Ping
+from .hub import AllHubs, AtRest, Holders, Lease, LeasesOf, Ping, Space, StillReady
 from .keys import AllKeys
 from .lineage import SentBy
 from .prune import CountOld
@@ -28,7 +28,9 @@ from .waits import GivenWait, PausedPipelines, WaitsOf
 
 __all__ = [
     "AllBreakers",
+    "AllHubs",
     "AllKeys",
+    "AtRest",
     "BreakersNow",
     "Checkpoints",
     "CountEvents",
@@ -41,6 +43,7 @@ __all__ = [
     "Family",
     "FamilyOf",
     "GivenWait",
+    "Holders",
     "InterventionsOf",
     "Lease",
     "LeasesOf",
@@ -53,6 +56,8 @@ __all__ = [
     "RecordOf",
     "ScheduleByName",
     "SentBy",
+    "Space",
+    "StillReady",
     "StoredRecord",
     "WaitsOf",
 ]

@@ -14,6 +14,7 @@ from .checkpoints import checkpoint_blobs, checkpoint_writes, checkpoints, pause
 from .dead_letters import interventions
 from .events import duplicates, events
 from .executions import attempts, executions, steps
+from .hubs import hubs
 from .keys import api_keys, users
 from .payloads import blobs, payloads
 from .rates import rates
@@ -30,6 +31,7 @@ __all__ = [
     "duplicates",
     "events",
     "executions",
+    "hubs",
     "interventions",
     "metadata",
     "pauses",

@@ -1,0 +1,184 @@
+"""The doorbell of Celery workers: one small task for each event that may run.
+
+The message says which event it was rung for and nothing else; the worker claims the best one. It
+may be lost, doubled or late: events that are still ready after a while are rung for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import CeleryError
+from kombu.exceptions import KombuError
+
+from holdfast.bus import Notice
+from holdfast.bus.base import QUEUED
+from holdfast.errors import StoreError
+from holdfast.operations.kit import Kit
+from holdfast.store.queries import StillReady
+from holdfast.telemetry import logger
+
+log = logger("hub")
+
+TASK = "holdfast.run"
+
+CALL_S = 5.0
+"""How long any one call to the broker may take."""
+
+LOOK_S = 1.0
+"""Between two looks for events that are still ready."""
+
+AGAIN_S = 2.0
+"""An event still ready after so long is rung for again, later and later up to `RAREST_S`."""
+
+RAREST_S = 60.0
+
+AT_MOST = 500
+"""Events rung for after one look."""
+
+FAULTS = (CeleryError, KombuError, OSError, TimeoutError)
+
+
+def make_celery(broker_url: str, queue: str) -> Celery:
+    """A Celery application that connects to nothing yet.
+
+    Args:
+        broker_url: of Redis or RabbitMQ.
+        queue: the name of the queue, the same for hubs and workers.
+    """
+    app = Celery("holdfast", broker=broker_url, set_as_current=False)
+    deadlines: dict[str, Any] = {"socket_timeout": CALL_S, "socket_connect_timeout": CALL_S}
+    if broker_url.startswith("amqp"):
+        deadlines = {"read_timeout": CALL_S, "write_timeout": CALL_S, "confirm_publish": True}
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_default_queue=queue,
+        task_default_delivery_mode="transient",  # the row outlives the broker, not the bell
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_publish_retry=False,
+        task_send_sent_event=True,
+        worker_send_task_events=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_proc_alive_timeout=60.0,  # seconds; a child imports the apps first
+        broker_connection_timeout=CALL_S,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=deadlines,
+    )
+    return app
+
+
+def broker_away(broker_url: str) -> str | None:
+    """Why the broker does not answer; None when it does."""
+    app: Any = make_celery(broker_url, "")
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=CALL_S)
+    except FAULTS as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        app.close()
+    return None
+
+
+class CeleryBell:
+    """Rings for what this hub stores, and for what has not been claimed in time.
+
+    Args:
+        kit: the hub's parts.
+        app: see `make_celery`.
+    """
+
+    def __init__(self, kit: Kit, app: Celery) -> None:
+        self._kit = kit
+        self._app = app
+        self._wanted: dict[str, None] = {}  # in order, each once
+        self._bell = asyncio.Event()
+        self._again: dict[str, tuple[float, float]] = {}  # when to ring next, and the pause then
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="celery-bell")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop_listening = kit.bus.listen(QUEUED, self._heard)
+        kit.metrics.describe("holdfast_celery_rings_total", "counter", "Messages sent to Celery.")
+        kit.metrics.describe(
+            "holdfast_celery_failed_total", "counter", "Messages the broker did not take."
+        )
+
+    def start(self) -> None:
+        """Begin to ring."""
+        self._tasks = [
+            asyncio.create_task(self._ring_on(), name="celery-bell"),
+            asyncio.create_task(self._look_on(), name="celery-look"),
+        ]
+
+    async def close(self) -> None:
+        """Ring no more; other hubs, or the next boot, find what is still ready."""
+        self._stop_listening()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        self._app.close()
+
+    def _heard(self, notice: Notice) -> None:
+        # Without an id it came from another hub, which has rung already.
+        if notice.event_id is not None:
+            self._wanted[notice.event_id] = None
+            self._bell.set()
+
+    async def _ring_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            wanted, self._wanted = list(self._wanted), {}
+            try:
+                await loop.run_in_executor(self._thread, self._send, wanted)
+            except FAULTS as error:
+                # Nothing is lost: they stay ready, and the next looks find them.
+                self._kit.metrics.add("holdfast_celery_failed_total", len(wanted))
+                log.warning("celery.not_rung", events=len(wanted), reason=str(error))
+            else:
+                self._kit.metrics.add("holdfast_celery_rings_total", len(wanted))
+
+    def _send(self, event_ids: Sequence[str]) -> None:
+        app: Any = self._app
+        with app.producer_or_acquire() as producer:
+            for event_id in event_ids:
+                app.send_task(
+                    TASK, args=[event_id], producer=producer, ignore_result=True, retry=False
+                )
+
+    async def _look_on(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S * random.uniform(0.8, 1.2))  # noqa: S311
+            try:
+                await self._look()
+            except StoreError as error:
+                log.warning("celery.not_looked", reason=str(error))
+
+    async def _look(self) -> None:
+        names = self._kit.registry.versions()
+        if not names:
+            return
+        found = await self._kit.store.read(
+            StillReady(targets=sorted(names), for_us=int(AGAIN_S * 1_000_000), limit=AT_MOST)
+        )
+        now = asyncio.get_running_loop().time()
+        again: dict[str, tuple[float, float]] = {}
+        for event_id in found:
+            due, pause = self._again.get(event_id, (now, AGAIN_S))
+            if due <= now:
+                self._wanted[event_id] = None
+                due, pause = now + pause, min(2 * pause, RAREST_S)
+            again[event_id] = (due, pause)
+        self._again = again
+        if self._wanted:
+            self._bell.set()
