@@ -10,6 +10,7 @@ from holdfast.domain.hubs import CELERY
 from holdfast.domain.ids import now_us
 from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.journal import Orphan, Running
+from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
 from holdfast.store.commands import GivenBack, HubLeft, TakeBack
 from holdfast.telemetry import logger
