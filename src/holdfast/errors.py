@@ -30,8 +30,7 @@ HoldfastError
 ├── StoreError              store_failed          the database refused or is away
 │   ├── StoreRefused        store_refused         this command can never be stored
 │   ├── StoreLocked         store_locked          another hub holds the SQLite file
-│   ├── StoreOutdated       store_outdated        the schema is older or newer than the code
-│   └── StoreNotEmpty       store_not_empty       a copy would mix with what is there
+│   └── StoreOutdated       store_outdated        the schema is older or newer than the code
 ├── ModelError              model_failed          a model call failed; carries its class
 │   └── AnswerInvalid       answer_invalid        no try produced a valid structured answer
 ├── BreakerOpen             breaker_open          calls to something outside are not made now
@@ -275,12 +274,6 @@ class StoreOutdated(StoreError):
     """The schema does not match the code; run `holdfast db upgrade`."""
 
     code = "store_outdated"
-
-
-class StoreNotEmpty(StoreError):
-    """The database that everything should be copied into holds something already."""
-
-    code = "store_not_empty"
 
 
 class ModelError(HoldfastError):

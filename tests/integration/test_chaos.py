@@ -10,6 +10,8 @@ SHORT = [
     ("sqlite", "claim.after", "runner"),
     ("sqlite", "step.before", "hub"),
     ("sqlite", "finish.before", "hub"),
+    ("postgresql", "finish.before", "database"),
+    ("postgresql", "step.after", "database"),
     ("postgresql", "doorbell.before", "hub"),
 ]
 

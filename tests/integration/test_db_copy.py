@@ -6,19 +6,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, func, select
 
 from holdfast import settings
 from holdfast.domain.events import LOCAL_OWNER
 from holdfast.domain.status import EventStatus
-from holdfast.errors import StoreError, StoreLocked, StoreNotEmpty, StoreOutdated
+from holdfast.errors import StoreError, StoreLocked
 from holdfast.operations import read
 from holdfast.operations.export import export_execution
 from holdfast.operations.resume import resume
 from holdfast.store import copying
 from holdfast.store.backup import back_up
 from holdfast.store.queries import ListEvents, ListExecutions
-from holdfast.store.registry import address
 from holdfast.store.tables import metadata
 from holdfast.testing.postgres import PostgresForTests
 
@@ -53,7 +51,7 @@ async def test_all_of_it_moves_and_what_was_unfinished_goes_on(
 
         await until_true(waits)
         before = await everything(hub)
-        source, target = hub.parts.settings.store_url, postgres.empty()
+        source, target = hub.parts.settings.store_url, postgres.migrated()
         with pytest.raises(StoreLocked):
             copying.copy(source, target, home=hub.parts.settings.home)
 
@@ -69,28 +67,6 @@ async def test_all_of_it_moves_and_what_was_unfinished_goes_on(
         await resume(hub.kit, run.id, LOCAL_OWNER, answer={"yes": True})
         assert (await hub.ended(waiting)).status is EventStatus.SUCCEEDED
         assert (await hub.run("test.talking", text="Bo"))[0].status is EventStatus.SUCCEEDED
-
-
-def test_a_target_that_holds_something_is_refused_and_stays_as_it_was(
-    postgres: PostgresForTests, tmp_path: Path
-) -> None:
-    source, target = f"sqlite:///{tmp_path / 'a.db'}", postgres.migrated()
-    with pytest.raises(StoreOutdated):
-        copying.copy(source, target, home=tmp_path)
-    from holdfast.store import migrations
-
-    migrations.upgrade(source)
-    engine = create_engine(address(target).sqlalchemy_url)
-    users = metadata.tables["users"]
-    with engine.begin() as connection:
-        connection.execute(users.insert().values(id="u", name="ann", created_at=1))
-    with pytest.raises(StoreNotEmpty, match="users"):
-        copying.copy(source, target, home=tmp_path)
-    with engine.connect() as connection:
-        assert connection.execute(select(func.count()).select_from(users)).scalar_one() == 1
-    engine.dispose()
-    with pytest.raises(StoreError, match="into itself"):
-        copying.copy(source, source, home=tmp_path)
 
 
 async def test_a_backup_taken_while_the_hub_works_is_a_whole_installation(

@@ -35,7 +35,7 @@ def upgrade(url: str, revision: str = NEWEST) -> None:
     Raises:
         StoreError: the database cannot be reached or refused.
     """
-    with connected(url) as connection:
+    with _connected(url) as connection:
         command.upgrade(_config(connection), revision)
 
 
@@ -45,7 +45,7 @@ def downgrade(url: str, revision: str) -> None:
     Raises:
         StoreError: the database cannot be reached or refused.
     """
-    with connected(url) as connection:
+    with _connected(url) as connection:
         command.downgrade(_config(connection), revision)
 
 
@@ -58,7 +58,7 @@ def current(url: str) -> str | None:
     file = address(url).file
     if file is not None and not file.exists():
         return None
-    with connected(url, alone=False) as connection:
+    with _connected(url, alone=False) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -94,14 +94,14 @@ def check(url: str) -> None:
 
 def compare(url: str) -> list[Any]:
     """What the tables have that the migrated database has not, and the reverse."""
-    with connected(url, alone=False) as connection:
+    with _connected(url, alone=False) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, metadata))
 
 
 def new_version(url: str, message: str) -> Path:
     """Write a new migration from what `compare` finds; `url` names a migrated scratch database."""
-    with connected(url) as connection:
+    with _connected(url) as connection:
         number = f"{len(list(_scripts().walk_revisions())) + 1:04d}"
         script = command.revision(_config(connection), message, autogenerate=True, rev_id=number)
     if script is None or isinstance(script, list):
@@ -122,16 +122,7 @@ def _config(connection: Connection | None) -> Config:
 
 
 @contextmanager
-def connected(url: str, *, alone: bool = True) -> Generator[Connection]:
-    """One connection and one transaction, for work that no hub does.
-
-    Args:
-        url: see `registry.address`.
-        alone: it will write; only one such transaction runs at a time.
-
-    Raises:
-        StoreError: the database cannot be reached or refused.
-    """
+def _connected(url: str, *, alone: bool = True) -> Generator[Connection]:
     where = address(url)
     require_driver(where)
     if where.file is not None:
