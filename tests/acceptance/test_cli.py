@@ -337,7 +337,7 @@ def test_a_wait_that_is_too_short_says_where_it_stands(shell):
 def test_pipelines(shell):
     listed = shell("pipelines", "list")
     assert [row.split()[0] for row in listed.stdout.splitlines()] == [
-        "pipeline", "cli.broken", "cli.fine", "cli.slow",
+        "pipeline", "cli.broken", "cli.family", "cli.fine", "cli.slow",
     ]  # fmt: skip
     assert "cli_missing is left out" in listed.stderr
     assert "▪ answer  node  → end" in shell("pipelines", "graph", "cli.fine").stdout

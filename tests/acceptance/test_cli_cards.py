@@ -48,7 +48,7 @@ def shell(tmp_path: Path) -> Shell:
 
 def test_cards_that_are_right(shell: Shell) -> None:
     done = shell("cards", "check", HOLDFAST_APPS="cards_app")
-    assert (done.stdout, done.stderr) == ("", "3 card(s), nothing wrong.\n")
+    assert (done.stdout, done.stderr) == ("", "4 card(s), nothing wrong.\n")
 
 
 def test_every_fault_with_its_line_and_column(shell: Shell) -> None:
@@ -66,7 +66,7 @@ def test_every_fault_with_its_line_and_column(shell: Shell) -> None:
     ]
     assert done.stderr == "3 fault(s) in 1 card(s).\n"
     told = json.loads(shell("cards", "check", "--app", "cards_app", "--json", code=1).stdout)
-    assert len(told["files"]) == 3
+    assert len(told["files"]) == 4
     assert {(one["line"], one["column"]) for one in told["faults"]} == {(28, 27), (38, 15), (40, 3)}
 
 

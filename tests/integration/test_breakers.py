@@ -92,7 +92,7 @@ async def opened(hub: HubForTests, provider: FakeOpenAI) -> str:
     provider.answer([DOWN])
     for n in range(3):
         event = await hub.ended(await hub.submit("test.asking", text=str(n)))
-        assert event.status is E.FAILED
+        assert event.status is E.DEAD
     name = name_of(provider)
     await stands(hub, name, B.OPEN)
     return name
@@ -313,7 +313,7 @@ async def test_rate_limits_count_when_the_settings_say_so(
     async with open_hub(in_process=True, breaker_rate_limits=counts) as hub:
         provider.answer([FakeAnswer(status=429)])
         for _ in range(3):
-            assert (await hub.ended(await hub.submit("test.asking"))).status is E.FAILED
+            assert (await hub.ended(await hub.submit("test.asking"))).status is E.DEAD
         await stands(hub, name_of(provider), B.OPEN if counts else B.CLOSED)
 
 
@@ -323,10 +323,10 @@ async def test_calls_that_take_longer_than_their_node_may_count(
     """All that the call itself sees is that it was cancelled."""
     async with open_hub(runners=1) as hub:
         provider.answer([FakeAnswer(text="never", hold_after=0)])
-        assert (await hub.ended(await hub.submit("test.hurried"))).status is E.FAILED  # imports
+        assert (await hub.ended(await hub.submit("test.hurried"))).status is E.DEAD  # imports
         ids = [await hub.submit("test.hurried") for _ in range(3)]
         for event_id in ids:
-            assert (await hub.ended(event_id)).status is E.FAILED
+            assert (await hub.ended(event_id)).status is E.DEAD
         found = await stands(hub, name_of(provider), B.OPEN)
         assert found.reason == "timed out"
 
@@ -337,7 +337,7 @@ async def test_a_breaker_of_a_service(open_hub: OpenHub, database: str) -> None:
         assert (await stands(hub, "crm", B.CLOSED)).version == 0
         for outcome in ("bug", "bug", "bug", "down", "odd"):
             event = await hub.ended(await hub.submit("test.serving", outcome=outcome))
-            assert event.status is E.FAILED
+            assert event.status is (E.DEAD if outcome == "down" else E.FAILED)
             assert (await breaker(hub, "crm")).status is B.CLOSED
         await hub.ended(await hub.submit("test.serving", outcome="down"))
         await stands(hub, "crm", B.OPEN)

@@ -352,8 +352,8 @@ async def test_an_ending_is_stored_once_and_told_once_though_the_store_was_away(
     event = await hub.ended(event_id)
     assert event.status is E.SUCCEEDED
     assert len(await hub.executions(event_id)) == 1
-    assert len([notice for notice in hub.notices if notice.topic == ENDED]) == 1
     await hub.until(lambda: hub.kit.journal.get(execution_id) is None)
+    assert len([notice for notice in hub.notices if notice.topic == ENDED]) == 1
     assert hub.kit.metrics.get("holdfast_executions_total", pipeline="p", status="succeeded") == 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -69,6 +68,6 @@ async def test_a_run_that_begins_while_the_database_is_away_gets_its_checkpoints
         return await read(query)
 
     monkeypatch.setattr(store, "read", away)
-    args = asdict(CheckpointsWanted(thread_id="t"))
+    args = {"wanted": CheckpointsWanted(thread_id="t")}
     found = await worker.employer.ask(execution_id, "checkpoints.list", args)
     assert (found, failures) == ([], [])

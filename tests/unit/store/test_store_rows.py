@@ -9,7 +9,7 @@ from sqlalchemy import Text as TextType
 from holdfast.store.rows import ATTEMPT, EVENT, EXECUTION_NAMES, STEP
 from holdfast.store.tables import attempts, events, executions, metadata, steps
 
-NOBODYS = {"hubs"}
+NOBODYS = {"breakers", "hubs"}
 """What belongs to the installation, and to no owner."""
 
 
