@@ -30,7 +30,18 @@ ALIASES = {"DATABASE_URL": "database_url", "MANAGER_PORT": "port"}
 FOREIGN = ("HOLDFAST_TEST_",)
 """Prefixes of variables that belong to the tests and are ignored here."""
 
-RUNNER_HIDES = frozenset({"DATABASE_URL", "MANAGER_PORT", "OPENAI_API_KEY"})
+RUNNER_HIDES = frozenset(
+    {
+        "DATABASE_URL",
+        "MANAGER_PORT",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "OLLAMA_API_KEY",
+        "OPENAI_API_KEY",
+    }
+)
 """Variables a runner does not inherit; a key reaches it only if a model alias uses it."""
 
 

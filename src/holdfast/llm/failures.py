@@ -46,6 +46,18 @@ _CODES: Mapping[str, str] = {
     "overloaded_error": "temporary",
     "budget_exceeded": "budget",  # our own
 }
+_TYPES: Mapping[str, str] = {
+    # Told inside a stream that began well, so that the status says nothing.
+    "api_error": "temporary",
+    "overloaded_error": "temporary",
+    "timeout_error": "temporary",
+    "rate_limit_error": "rate_limit",
+    "billing_error": "budget",
+    "invalid_request_error": "permanent",
+    "authentication_error": "permanent",
+    "permission_error": "permanent",
+    "not_found_error": "permanent",
+}
 _TRANSPORT: Mapping[str, frozenset[str]] = {
     # By name: importing a vendor's SDK only to know its errors would cost its import.
     "httpx": frozenset({"TransportError"}),
@@ -105,6 +117,9 @@ def _class_of(error: BaseException) -> str | None:
     status = _status(error)
     if status is not None and status >= 400:
         return _class_of_status(status)
+    kind = getattr(error, "type", None)
+    if isinstance(kind, str) and kind in _TYPES:
+        return _TYPES[kind]
     if isinstance(error, ModelRateLimitError):
         return "rate_limit"
     if isinstance(error, _TEMPORARY):

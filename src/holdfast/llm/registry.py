@@ -30,6 +30,26 @@ class Entry:
 
 PROVIDERS: Mapping[str, Entry] = MappingProxyType(
     {
+        "anthropic": Entry(
+            path="holdfast.llm.anthropic:AnthropicProvider",
+            extra="anthropic",
+            parameters=frozenset(
+                {
+                    "temperature",
+                    "top_p",
+                    "top_k",
+                    "max_tokens",
+                    "timeout_s",
+                    "stop",
+                    "thinking",
+                    "reasoning_effort",
+                    "streaming",
+                }
+            ),
+            key_variable="ANTHROPIC_API_KEY",
+            url_variable="ANTHROPIC_BASE_URL",
+            own_server=True,
+        ),
         "openai": Entry(
             path="holdfast.llm.openai:OpenAIProvider",
             extra="openai",

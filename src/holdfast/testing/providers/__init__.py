@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .base import FakeAnswer, FakeRequest
+from .anthropic import FakeAnthropic
+from .base import FakeAnswer, FakeRequest, FakeServer
 from .openai import FakeOpenAI
 
-__all__ = ["FakeAnswer", "FakeOpenAI", "FakeRequest"]
+__all__ = ["FakeAnswer", "FakeAnthropic", "FakeOpenAI", "FakeRequest", "FakeServer"]

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
-from .base import Answers, FakeAnswer, FakeRequest, FakeServer, Reply
+import orjson
 
-_WORDS = re.compile(r"\s*\S+\s*?")
+from .base import (
+    Answers,
+    Broken,
+    FakeAnswer,
+    FakeRequest,
+    FakeServer,
+    Reply,
+    count_tokens,
+    pieces_of,
+)
+
 _FINGERPRINT = "fp_fake"
 
 
@@ -67,41 +77,40 @@ class FakeOpenAI(FakeServer):
         request.tokens_input = _count_messages(request.body.get("messages", []))
         request.tokens_cached = min(answer.tokens_cached, request.tokens_input)
         request.tokens_reasoning = answer.tokens_reasoning
-        pieces = answer.chunks
-        if pieces is None:
-            pieces = tuple(_WORDS.findall(answer.text))
-        text = "".join(pieces)
-        request.tokens_output = count_tokens(text) + answer.tokens_reasoning
+        text = "".join(pieces_of(answer))
+        calls = [_tool_call(request, at, call) for at, call in enumerate(answer.tool_calls)]
+        request.tokens_output = (
+            count_tokens(text)
+            + answer.tokens_reasoning
+            + sum(count_tokens(call["function"]["arguments"]) + 1 for call in calls)
+        )
         if request.body.get("stream"):
-            await self._stream(request, answer, pieces, reply)
+            await self._stream(request, answer, calls, reply)
             return
         await self.pause(answer, 0)
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message["tool_calls"] = calls
+        choice = {"index": 0, "message": message, "finish_reason": _reason(answer)}
         body = _envelope(request, "chat.completion", [{**choice, "logprobs": None}])
         if answer.report_usage:
             body["usage"] = _usage(request)
+        request.complete = answer.body is None
         await reply.json(
             200, body if answer.body is None else answer.body, _headers(request, answer)
         )
 
     async def _stream(
-        self, request: FakeRequest, answer: FakeAnswer, pieces: tuple[str, ...], reply: Reply
+        self, request: FakeRequest, answer: FakeAnswer, calls: list[dict[str, Any]], reply: Reply
     ) -> None:
         options: dict[str, Any] = request.body.get("stream_options") or {}
         wanted = bool(options.get("include_usage")) and answer.report_usage
         silent: dict[str, Any] = {"usage": None} if wanted else {}
         reply.events(_headers(request, answer))
         sent = 0
-        for at, piece in enumerate((*pieces, None)):
-            await self.pause(answer, at)
-            if answer.close_after == at:
-                await reply.end()
-                return
-            if answer.garble_after == at:
-                await reply.event(b'{"id": "chatcmpl-fake", "choices": [{')
-            if piece is None:
-                break
+
+        async def say(at: int, piece: str) -> None:
+            nonlocal sent
             sent += count_tokens(piece)
             delta: dict[str, Any] = {"content": piece}
             if at == 0:
@@ -109,19 +118,38 @@ class FakeOpenAI(FakeServer):
             body = _envelope(request, "chat.completion.chunk", [_delta(delta, None)])
             running = {"usage": _usage(request, sent)} if answer.repetitive else silent
             await reply.event({**body, **running})
-        last = _envelope(request, "chat.completion.chunk", [_delta({}, answer.finish_reason)])
+
+        broken = Broken(
+            garble=lambda: reply.event(b'{"id": "chatcmpl-fake", "choices": [{'),
+            error=lambda said: reply.event(_error(500, said.error_code or "server_error")),
+        )
+        if not await self.stream(answer, reply, say, broken):
+            return
+        for at, call in enumerate(calls):
+            delta = {"tool_calls": [{"index": at, **call}]}
+            await reply.event(_envelope(request, "chat.completion.chunk", [_delta(delta, None)]))
+        last = _envelope(request, "chat.completion.chunk", [_delta({}, _reason(answer))])
         for _ in range(2 if answer.repetitive else 1):
             await reply.event({**last, **silent})
         if wanted:
             tail = _envelope(request, "chat.completion.chunk", [])
             await reply.event({**tail, "usage": _usage(request)})
+        request.complete = True  # before the last byte: who reads it may ask at once
         await reply.event(b"[DONE]")
         await reply.end()
 
 
-def count_tokens(text: str) -> int:
-    """The fake's own count: words."""
-    return len(text.split())
+def _reason(answer: FakeAnswer) -> str:
+    called = answer.tool_calls and answer.finish_reason == "stop"
+    return "tool_calls" if called else answer.finish_reason
+
+
+def _tool_call(request: FakeRequest, at: int, call: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"call_{request.request_id}_{at}",
+        "type": "function",
+        "function": {"name": call["name"], "arguments": orjson.dumps(call["args"]).decode()},
+    }
 
 
 def _headers(request: FakeRequest, answer: FakeAnswer) -> dict[str, str]:
