@@ -50,6 +50,26 @@ PROVIDERS: Mapping[str, Entry] = MappingProxyType(
             url_variable="ANTHROPIC_BASE_URL",
             own_server=True,
         ),
+        "ollama": Entry(
+            path="holdfast.llm.ollama:OllamaProvider",
+            extra="ollama",
+            parameters=frozenset(
+                {
+                    "temperature",
+                    "top_p",
+                    "top_k",
+                    "max_tokens",
+                    "timeout_s",
+                    "seed",
+                    "stop",
+                    "num_ctx",
+                    "repeat_penalty",
+                    "reasoning",
+                    "keep_alive",
+                    "streaming",
+                }
+            ),
+        ),
         "openai": Entry(
             path="holdfast.llm.openai:OpenAIProvider",
             extra="openai",

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from .anthropic import FakeAnthropic
 from .base import FakeAnswer, FakeRequest, FakeServer
+from .ollama import FakeOllama
 from .openai import FakeOpenAI
 
-__all__ = ["FakeAnswer", "FakeAnthropic", "FakeOpenAI", "FakeRequest", "FakeServer"]
+__all__ = [
+    "FakeAnswer",
+    "FakeAnthropic",
+    "FakeOllama",
+    "FakeOpenAI",
+    "FakeRequest",
+    "FakeServer",
+]
