@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from .anthropic import FakeAnthropic
 from .base import FakeAnswer, FakeRequest, FakeServer
+from .google import FakeGoogle
 from .ollama import FakeOllama
 from .openai import FakeOpenAI
 
 __all__ = [
     "FakeAnswer",
     "FakeAnthropic",
+    "FakeGoogle",
     "FakeOllama",
     "FakeOpenAI",
     "FakeRequest",
