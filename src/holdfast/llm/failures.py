@@ -175,7 +175,7 @@ def _request_id(error: BaseException) -> str | None:
 
 
 def _retry_after(error: BaseException) -> float | None:
-    """Seconds from `retry-after-ms`, `Retry-After` (RFC 9110: seconds or a date) or Google's body."""
+    """Seconds from `retry-after-ms`, `Retry-After` (RFC 9110: seconds or a date) or the body."""
     headers = _headers(error)
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         value = headers.get(name)

@@ -42,13 +42,13 @@ class GoogleProvider(Provider):
         url, key = config.base_url or GOOGLE_URL, config.api_key or NO_KEY
         chat = GoogleChat(
             model=config.model,
-            base_url=url,
-            google_api_key=SecretStr(key),
+            client_options=url,
+            api_key=SecretStr(key),
             vertexai=False,
-            max_output_tokens=options.pop("max_tokens"),
-            timeout=options.pop("timeout_s"),
+            max_tokens=options.pop("max_tokens"),
+            request_timeout=options.pop("timeout_s"),
             temperature=options.pop("temperature", None),  # the library has a default of its own
-            max_retries=0,
+            retries=0,
             cache=False,
             **options,
         )
@@ -149,5 +149,6 @@ def _whole(result: ChatResult) -> ChatResult:
 
 def _refusal(metadata: Mapping[str, Any]) -> str | None:
     """Why a prompt got no answer at all."""
-    reason = (metadata.get("prompt_feedback") or {}).get("block_reason")
+    feedback: Mapping[str, Any] = metadata.get("prompt_feedback") or {}
+    reason = feedback.get("block_reason")
     return None if reason is None else str(getattr(reason, "value", reason))
