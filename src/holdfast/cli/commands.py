@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import cards, db, doctor, events, executions, keys, pipelines, up
+from . import cards, db, dev, doctor, events, executions, keys, pipelines, up
 from .door import key_file
 from .main import VERSION, say_version
 
@@ -24,6 +24,7 @@ app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(cards.app, name="cards")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
+app.add_typer(dev.app, name="dev")
 app.command("doctor")(doctor.doctor)
 
 

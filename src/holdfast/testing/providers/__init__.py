@@ -7,6 +7,7 @@ from .base import FakeAnswer, FakeRequest, FakeServer
 from .google import FakeGoogle
 from .ollama import FakeOllama
 from .openai import FakeOpenAI
+from .samples import fitting
 
 __all__ = [
     "FakeAnswer",
@@ -16,4 +17,5 @@ __all__ = [
     "FakeOpenAI",
     "FakeRequest",
     "FakeServer",
+    "fitting",
 ]

@@ -105,9 +105,19 @@ class FakeServer(ABC):
         self._port = 0
         self.answer(answers)
 
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The base URL a client needs."""
+
     @abstractmethod
     async def handle(self, request: FakeRequest, method: str, reply: Reply) -> None:
         """Answer one request in the vendor's format."""
+
+    def listen(self, port: int) -> Self:
+        """Choose the port before the server starts; otherwise it is any free one."""
+        self._port = port
+        return self
 
     @property
     def origin(self) -> str:
@@ -213,7 +223,7 @@ class FakeServer(ABC):
         await asyncio.to_thread(self.__exit__, kind, error, trace)
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connection, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
