@@ -31,7 +31,7 @@ from holdfast.testing.providers import (
 
 FAKES = {
     "anthropic": (FakeAnthropic, "claude-sonnet-5-5"),
-    "google": (FakeGoogle, "gemini-2.5-flash"),
+    "google": (FakeGoogle, "gemini-3.8-flash"),
     "ollama": (FakeOllama, "llama3.2"),
     "openai": (FakeOpenAI, "gpt-6-luna"),
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MODELS = {
     "anthropic": "claude-sonnet-5-5",
-    "google": "gemini-2.5-flash",
+    "google": "gemini-3.8-flash",
     "ollama": "llama3.2",
     "openai": "gpt-6-luna",
 }
