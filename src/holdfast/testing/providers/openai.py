@@ -1,8 +1,12 @@
-"""A fake of OpenAI's chat completions, streamed and whole, and of its list of models."""
+"""A fake of OpenAI's chat completions, streamed and whole, of its embeddings and its models."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import math
+import struct
 import time
 from collections.abc import Mapping
 from typing import Any, cast
@@ -36,6 +40,7 @@ class FakeOpenAI(FakeServer):
         *,
         api_key: str | None = None,
         models: tuple[str, ...] = ("fake-model",),
+        dimensions: int = 64,
     ) -> None:
         """Prepare the server.
 
@@ -43,10 +48,12 @@ class FakeOpenAI(FakeServer):
             answers: see `Answers`; nothing: one fixed sentence.
             api_key: the only key accepted; None: any.
             models: what `/v1/models` lists. Other names are answered too.
+            dimensions: of an embedding, where the request does not say.
         """
         super().__init__(answers)
         self._api_key = api_key
         self._models = models
+        self._dimensions = dimensions
 
     @property
     def url(self) -> str:
@@ -63,8 +70,37 @@ class FakeOpenAI(FakeServer):
             await reply.json(200, {"object": "list", "data": listed})
         elif (method, request.path) == ("POST", "/v1/chat/completions"):
             await self._chat(request, reply)
+        elif (method, request.path) == ("POST", "/v1/embeddings"):
+            await self._embeddings(request, reply)
         else:
             await reply.json(404, _error(404, "unknown_url"))
+
+    async def _embeddings(self, request: FakeRequest, reply: Reply) -> None:
+        """Vectors by the hash of each text: the same for the same text, and of length 1."""
+        given = request.body.get("input")
+        texts = cast("list[Any]", given) if isinstance(given, list) else [given]
+        if not texts or not all(isinstance(text, str) and text for text in texts):
+            await reply.json(400, _error(400, "invalid_input"))
+            return
+        answer = self.next_answer(request)
+        if answer.latency_s:
+            await asyncio.sleep(answer.latency_s)
+        if answer.status >= 400:
+            error = _error(answer.status, answer.error_code)
+            await reply.json(answer.status, error, _headers(request, answer))
+            return
+        size = int(request.body.get("dimensions") or self._dimensions)
+        packed = request.body.get("encoding_format") == "base64"
+        request.tokens_input = sum(count_tokens(text) for text in texts)
+        usage = {"prompt_tokens": request.tokens_input, "total_tokens": request.tokens_input}
+        vectors = [_vector(text, size) for text in texts]
+        data = [
+            {"object": "embedding", "index": at, "embedding": _packed(v) if packed else v}
+            for at, v in enumerate(vectors)
+        ]
+        request.complete = True
+        body = {"object": "list", "data": data, "model": request.body.get("model"), "usage": usage}
+        await reply.json(200, body, _headers(request, answer))
 
     async def _chat(self, request: FakeRequest, reply: Reply) -> None:
         answer = self.next_answer(request)
@@ -150,6 +186,16 @@ def _tool_call(request: FakeRequest, at: int, call: Mapping[str, Any]) -> dict[s
         "type": "function",
         "function": {"name": call["name"], "arguments": orjson.dumps(call["args"]).decode()},
     }
+
+
+def _vector(text: str, size: int) -> list[float]:
+    raw = hashlib.shake_256(text.encode()).digest(size)
+    length = math.sqrt(sum((byte - 127.5) ** 2 for byte in raw))
+    return [(byte - 127.5) / length for byte in raw]
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _headers(request: FakeRequest, answer: FakeAnswer) -> dict[str, str]:
