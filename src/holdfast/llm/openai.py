@@ -127,7 +127,11 @@ class OpenAIChat(ChatOpenAI):
                 yield facts.tidy(chunk)
         except json.JSONDecodeError as error:
             raise facts.garbled() from error
-        yield from facts.end(may_lack_reason=self._speaks_responses(kwargs))
+        except ValueError as error:  # how the library tells of an error inside a response
+            if not facts.begun:
+                raise
+            raise facts.failed(error) from error
+        yield from facts.end()
 
     async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         facts = StreamFacts(self.model_name, headers=_KEPT_HEADERS)
@@ -136,8 +140,9 @@ class OpenAIChat(ChatOpenAI):
                 yield facts.tidy(chunk)
         except json.JSONDecodeError as error:
             raise facts.garbled() from error
-        for chunk in facts.end(may_lack_reason=self._speaks_responses(kwargs)):
+        except ValueError as error:  # how the library tells of an error inside a response
+            if not facts.begun:
+                raise
+            raise facts.failed(error) from error
+        for chunk in facts.end():
             yield chunk
-
-    def _speaks_responses(self, kwargs: dict[str, Any]) -> bool:
-        return self._use_responses_api({**kwargs, **self.model_kwargs})

@@ -11,8 +11,8 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from holdfast.errors import ModelError
 
-_ENDS = frozenset({"finish_reason", "stop_reason", "done_reason", "done"})
-"""Facts that say that an answer is complete, by vendor."""
+_ENDS = frozenset({"finish_reason", "stop_reason", "done_reason", "done", "status"})
+"""Facts that say that an answer is complete, by vendor; `status` in OpenAI's responses."""
 
 
 class StreamFacts:
@@ -45,9 +45,10 @@ class StreamFacts:
             for name in _ENDS & self._seen & stated.keys():
                 del stated[name]
         info: dict[str, Any] = dict(chunk.generation_info or {})
-        if "headers" in info:
-            given: dict[str, str] = info["headers"]
-            info["headers"] = {k: given[k] for k in self._headers if k in given}
+        for facts in (info, stated):
+            if "headers" in facts:
+                given: dict[str, str] = facts["headers"]
+                facts["headers"] = {k: given[k] for k in self._headers if k in given}
         # A fact given twice would be joined: "stopstop".
         chunk.generation_info = {
             k: v for k, v in info.items() if k == "logprobs" or k not in self._seen
@@ -57,13 +58,18 @@ class StreamFacts:
         )
         return chunk
 
-    def end(self, *, may_lack_reason: bool = False) -> Iterator[ChatGenerationChunk]:
+    @property
+    def begun(self) -> bool:
+        """Whether anything has come."""
+        return bool(self._seen)
+
+    def end(self) -> Iterator[ChatGenerationChunk]:
         """What is still to be said when the stream is over: its usage.
 
         Raises:
             ModelError: it stopped before the answer was complete.
         """
-        if not (_ENDS & self._seen or may_lack_reason):
+        if not _ENDS & self._seen:
             raise ModelError(
                 f"the stream of {self._model} stopped before the answer was complete",
                 error_class="temporary",
@@ -78,3 +84,7 @@ class StreamFacts:
         return ModelError(
             f"the stream of {self._model} holds a piece that is not JSON", error_class="temporary"
         )
+
+    def failed(self, error: Exception) -> ModelError:
+        """The error for a stream that tells of one."""
+        return ModelError(f"the stream of {self._model} ended: {error}", error_class="temporary")

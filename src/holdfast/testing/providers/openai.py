@@ -1,4 +1,4 @@
-"""A fake of OpenAI's chat completions, streamed and whole, of its embeddings and its models."""
+"""A fake of OpenAI's chat completions and responses, of its embeddings and its models."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .base import (
     count_tokens,
     pieces_of,
 )
+from .responses import Telling, count_input, whole
 
 _FINGERPRINT = "fp_fake"
 
@@ -70,16 +71,41 @@ class FakeOpenAI(FakeServer):
             await reply.json(200, {"object": "list", "data": listed})
         elif (method, request.path) == ("POST", "/v1/chat/completions"):
             await self._chat(request, reply)
+        elif (method, request.path) == ("POST", "/v1/responses"):
+            await self._responses(request, reply)
         elif (method, request.path) == ("POST", "/v1/embeddings"):
             await self._embeddings(request, reply)
         else:
             await reply.json(404, _error(404, "unknown_url"))
 
+    async def _responses(self, request: FakeRequest, reply: Reply) -> None:
+        answer = self.next_answer(request)
+        if answer.latency_s:
+            await asyncio.sleep(answer.latency_s)
+        if answer.status >= 400:
+            error = _error(answer.status, answer.error_code)
+            await reply.json(answer.status, error, _headers(request, answer))
+            return
+        _count(request, answer, count_input(request.body))
+        if request.body.get("stream"):
+            telling = Telling(request, answer, reply)
+            reply.events(_headers(request, answer))
+            await telling.begin()
+            if await self.stream(answer, reply, telling.say, telling.broken()):
+                await telling.end()
+                await reply.end()
+            return
+        await self.pause(answer, 0)
+        request.complete = answer.body is None
+        body = whole(request, answer) if answer.body is None else answer.body
+        await reply.json(200, body, _headers(request, answer))
+
     async def _embeddings(self, request: FakeRequest, reply: Reply) -> None:
         """Vectors by the hash of each text: the same for the same text, and of length 1."""
         given = request.body.get("input")
-        texts = cast("list[Any]", given) if isinstance(given, list) else [given]
-        if not texts or not all(isinstance(text, str) and text for text in texts):
+        items = cast("list[Any]", given) if isinstance(given, list) else [given]
+        texts = [text for text in items if isinstance(text, str) and text]
+        if not texts or len(texts) != len(items):
             await reply.json(400, _error(400, "invalid_input"))
             return
         answer = self.next_answer(request)
@@ -110,16 +136,9 @@ class FakeOpenAI(FakeServer):
             error = _error(answer.status, answer.error_code)
             await reply.json(answer.status, error, _headers(request, answer))
             return
-        request.tokens_input = _count_messages(request.body.get("messages", []))
-        request.tokens_cached = min(answer.tokens_cached, request.tokens_input)
-        request.tokens_reasoning = answer.tokens_reasoning
+        _count(request, answer, _count_messages(request.body.get("messages", [])))
         text = "".join(pieces_of(answer))
         calls = [_tool_call(request, at, call) for at, call in enumerate(answer.tool_calls)]
-        request.tokens_output = (
-            count_tokens(text)
-            + answer.tokens_reasoning
-            + sum(count_tokens(call["function"]["arguments"]) + 1 for call in calls)
-        )
         if request.body.get("stream"):
             await self._stream(request, answer, calls, reply)
             return
@@ -186,6 +205,17 @@ def _tool_call(request: FakeRequest, at: int, call: Mapping[str, Any]) -> dict[s
         "type": "function",
         "function": {"name": call["name"], "arguments": orjson.dumps(call["args"]).decode()},
     }
+
+
+def _count(request: FakeRequest, answer: FakeAnswer, tokens_input: int) -> None:
+    request.tokens_input = tokens_input
+    request.tokens_cached = min(answer.tokens_cached, tokens_input)
+    request.tokens_reasoning = answer.tokens_reasoning
+    request.tokens_output = (
+        count_tokens("".join(pieces_of(answer)))
+        + answer.tokens_reasoning
+        + sum(count_tokens(orjson.dumps(c["args"]).decode()) + 1 for c in answer.tool_calls)
+    )
 
 
 def _vector(text: str, size: int) -> list[float]:
