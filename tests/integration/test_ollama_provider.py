@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from langchain_core.tools import tool
+from ollama import AsyncClient
 from pydantic import BaseModel, Field
 
 from holdfast.errors import ModelError
@@ -244,3 +245,14 @@ async def test_an_error_that_is_ours_names_the_model(fake, chat):
     fake.answer([FakeAnswer(text=LONG, close_after=3)])
     with pytest.raises(ModelError, match="stream of qwen3 stopped before"):
         await chat().model.ainvoke("hi")
+
+
+async def test_completions_are_served_too(fake):
+    fake.answer([FakeAnswer(text=LONG)])
+    client = AsyncClient(host=fake.url)
+    answer = await client.generate(model="qwen3", prompt="Where is it?", system="Be brief.")
+    pieces = await client.generate(model="qwen3", prompt="Where is it?", stream=True)
+    assert "".join([piece.response async for piece in pieces]) == answer.response == LONG
+    assert answer.prompt_eval_count == fake.requests[0].tokens_input == 11
+    assert answer.eval_count == fake.requests[0].tokens_output
+    await client.close()
