@@ -42,7 +42,18 @@ FOREIGN = ("HOLDFAST_TEST_",)
 BROKERS = frozenset({"redis", "rediss", "amqp", "amqps"})
 """Schemes of brokers that Celery rings through."""
 
-RUNNER_HIDES = frozenset({"DATABASE_URL", "MANAGER_PORT", "OPENAI_API_KEY"})
+RUNNER_HIDES = frozenset(
+    {
+        "DATABASE_URL",
+        "MANAGER_PORT",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "OLLAMA_API_KEY",
+        "OPENAI_API_KEY",
+    }
+)
 """Variables a runner does not inherit; a key reaches it only if a model alias uses it."""
 
 

@@ -1,9 +1,12 @@
 """The real OpenAI client against a fake server: what is recorded is what was billed."""
 
 import asyncio
+import base64
+import struct
 import warnings
 
 import pytest
+from openai import AsyncOpenAI, RateLimitError
 from pydantic import BaseModel
 
 from holdfast.errors import ModelError
@@ -257,3 +260,70 @@ async def test_an_error_that_is_ours_names_the_model(fake, chat):
     fake.answer([FakeAnswer(text=LONG, close_after=3)])
     with pytest.raises(ModelError, match="stream of gpt-6-luna stopped before"):
         await chat().model.ainvoke("hi")
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(
+    ("model", "path"), [("qwen3", "/v1/chat/completions"), ("gpt-6-luna", "/v1/responses")]
+)
+async def test_all_tool_calls_of_a_turn(fake, chat, streaming, model, path):
+    calls = ({"name": "look_up", "args": {"parcel": n}} for n in ("A 1", "B 2"))
+    fake.answer([FakeAnswer(text="Let me look.", tool_calls=tuple(calls))])
+    tool = {"name": "look_up", "parameters": {"type": "object", "properties": {"parcel": {}}}}
+    model = chat(model=model, parameters={"streaming": streaming}).model.bind_tools([tool])
+    answer = await model.ainvoke("Where are they?")
+    assert [(c["name"], c["args"]["parcel"]) for c in answer.tool_calls] == [
+        ("look_up", "A 1"),
+        ("look_up", "B 2"),
+    ]
+    assert answer.text == "Let me look."
+    assert fake.requests[0].path == path
+    assert_billed(usage_of(answer), fake.requests[0])
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_responses_keep_their_facts(fake, chat, streaming, finish):
+    said = FakeAnswer(text=LONG, tokens_cached=2, tokens_reasoning=5, finish_reason=finish)
+    fake.answer([said])
+    tool = {"name": "look_up", "parameters": {"type": "object", "properties": {}}}
+    answer = await chat(parameters={"streaming": streaming}).model.bind_tools([tool]).ainvoke("Hm?")
+    assert answer.text == LONG
+    assert_billed(usage_of(answer), fake.requests[0])
+    facts = answer_facts(answer)
+    assert facts.request_id == fake.requests[0].request_id
+    assert facts.finish_reason == {"stop": "completed", "length": "max_output_tokens"}[finish]
+    assert facts.model == "gpt-6-luna"
+
+
+@pytest.mark.parametrize(
+    "broken", [{"cut_after": 2}, {"close_after": 2}, {"garble_after": 2}, {"error_after": 2}]
+)
+async def test_a_broken_stream_of_responses_is_a_temporary_failure(fake, chat, broken):
+    fake.answer([FakeAnswer(text=LONG, **broken)])
+    tool = {"name": "look_up", "parameters": {"type": "object", "properties": {}}}
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the class is the client's business
+        await chat().model.bind_tools([tool]).ainvoke("Where is it?")
+    assert fake.requests[0].path == "/v1/responses"
+    assert classify(caught.value).error_class == "temporary"
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+async def test_embeddings(fake, encoding):
+    async with AsyncOpenAI(api_key="any", base_url=fake.url, max_retries=0) as client:
+        made = await client.embeddings.create(
+            model="text-embedding-3-small",
+            input=["one two", "three", "one two"],
+            dimensions=8,
+            encoding_format=encoding,
+        )
+        vectors = [one.embedding for one in made.data]
+        if encoding == "base64":
+            packed = [base64.b64decode(vector) for vector in vectors]
+            vectors = [list(struct.unpack("<8f", vector)) for vector in packed]
+        assert vectors[0] == vectors[2] != vectors[1]
+        assert sum(x * x for x in vectors[1]) == pytest.approx(1)
+        assert made.usage.prompt_tokens == fake.requests[0].tokens_input == 5
+        fake.answer([FakeAnswer(status=429)])
+        with pytest.raises(RateLimitError):
+            await client.embeddings.create(model="m", input="x")

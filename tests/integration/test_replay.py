@@ -335,7 +335,7 @@ def talk(request: FakeRequest) -> FakeAnswer:
     said = request.body["messages"]
     if said[-1]["role"] == "tool":
         return FakeAnswer(text=f"So {said[-1]['content']}.")
-    return FakeAnswer(tool_calls=({"name": "weigh", "arguments": {"thing": "iron"}},))
+    return FakeAnswer(tool_calls=({"name": "weigh", "args": {"thing": "iron"}},))
 
 
 async def test_tools_retrievers_streams_and_interrupts_of_a_foreign_graph(

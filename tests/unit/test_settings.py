@@ -119,3 +119,11 @@ def test_documented_defaults_are_the_real_ones() -> None:
         default = Settings.model_fields[name].default
         shown = f"{default:g}" if isinstance(default, float) else str(default)
         assert re.search(rf"`{PREFIX}{name.upper()}`[^|]*\| `{re.escape(shown)}` \|", text), name
+
+
+def test_no_vendors_key_reaches_a_runner_unless_an_alias_uses_it():
+    keys = ("ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "OLLAMA_API_KEY")
+    environ = {name: f"secret of {name}" for name in (*keys, "ANTHROPIC_AUTH_TOKEN")}
+    assert load(environ=environ).runner_environment() == {}
+    used = load(environ={**environ, "HOLDFAST_MODELS": '{"own": "google:gemini-3.8-flash"}'})
+    assert used.runner_environment() == {"GOOGLE_API_KEY": "secret of GOOGLE_API_KEY"}

@@ -12,6 +12,7 @@ from . import (
     cards,
     db,
     dead_letters,
+    dev,
     doctor,
     events,
     executions,
@@ -44,6 +45,7 @@ app.add_typer(breakers.app, name="breakers")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 app.command("hubs")(hubs.hubs)
+app.add_typer(dev.app, name="dev")
 app.command("doctor")(doctor.doctor)
 
 

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._:@/+-]")  # for the name of a breaker
 
+DEFAULT_MAX_TOKENS = 1024
+"""Limit of an answer when the alias sets none: unset would ask for the model's maximum."""
+
+DEFAULT_TIMEOUT_S = 120.0
+"""Seconds without a byte from the server before a call is given up."""
+
+NO_KEY = "none"
+"""Sent where an alias has no key: without one the clients send the environment's to any server."""
+
 
 class Provider(ABC):
     """One vendor, or one wire format that several servers speak.
@@ -72,3 +81,13 @@ class Provider(ABC):
 
     async def aclose(self) -> None:  # noqa: B027 - most have nothing to give back
         """Give back connections; the models made before cannot be used any more."""
+
+
+def with_limits(config: ModelConfig) -> dict[str, Any]:
+    """The parameters of an alias, with a limit for the answer and one for the wait."""
+    return {
+        "max_tokens": DEFAULT_MAX_TOKENS,
+        "timeout_s": DEFAULT_TIMEOUT_S,
+        "streaming": True,
+        **config.parameters,
+    }

@@ -6,6 +6,7 @@ Message texts are never searched: they change with every release and repeat what
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from langchain_core.exceptions import (
 
 from holdfast.errors import BreakerOpen, ModelError
 
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _MESSAGE_CHARS = 2000
 _CAUSES = 5
 
@@ -45,6 +47,18 @@ _CODES: Mapping[str, str] = {
     "server_error": "temporary",
     "overloaded_error": "temporary",
     "budget_exceeded": "budget",  # our own
+}
+_TYPES: Mapping[str, str] = {
+    # Told inside a stream that began well, so that the status says nothing.
+    "api_error": "temporary",
+    "overloaded_error": "temporary",
+    "timeout_error": "temporary",
+    "rate_limit_error": "rate_limit",
+    "billing_error": "budget",
+    "invalid_request_error": "permanent",
+    "authentication_error": "permanent",
+    "permission_error": "permanent",
+    "not_found_error": "permanent",
 }
 _TRANSPORT: Mapping[str, frozenset[str]] = {
     # By name: importing a vendor's SDK only to know its errors would cost its import.
@@ -121,6 +135,9 @@ def _class_of(error: BaseException) -> str | None:
     status = _status(error)
     if status is not None and status >= 400:
         return _class_of_status(status)
+    kind = getattr(error, "type", None)
+    if isinstance(kind, str) and kind in _TYPES:
+        return _TYPES[kind]
     if isinstance(error, ModelRateLimitError):
         return "rate_limit"
     if isinstance(error, _TEMPORARY):
@@ -174,7 +191,7 @@ def _request_id(error: BaseException) -> str | None:
 
 
 def _retry_after(error: BaseException) -> float | None:
-    """Seconds from `retry-after-ms` or `Retry-After` (RFC 9110: seconds or a date)."""
+    """Seconds from `retry-after-ms`, `Retry-After` (RFC 9110: seconds or a date) or the body."""
     headers = _headers(error)
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         value = headers.get(name)
@@ -186,6 +203,19 @@ def _retry_after(error: BaseException) -> float | None:
             seconds = _until(value)
         if seconds is not None and math.isfinite(seconds) and seconds >= 0:
             return seconds
+    return _retry_delay(getattr(error, "details", None))
+
+
+def _retry_delay(body: Any) -> float | None:
+    """Seconds from a `google.rpc.RetryInfo` among the details of an error's body."""
+    try:
+        details = [dict(detail) for detail in body["error"]["details"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+    for detail in details:
+        found = _DURATION.fullmatch(str(detail.get("retryDelay")))
+        if found is not None and str(detail.get("@type")).endswith("google.rpc.RetryInfo"):
+            return float(found[1])
     return None
 
 

@@ -7,27 +7,18 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, ClassVar, cast
 
-from langchain_core.messages import AIMessageChunk
-from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
 from pydantic import SecretStr
 
-from holdfast.errors import ModelError
 from holdfast.ports import ModelConfig
 
-from .base import Provider
+from .base import NO_KEY, Provider, with_limits
+from .streams import StreamFacts
 
 OPENAI_URL = "https://api.openai.com/v1"
 
-DEFAULT_MAX_TOKENS = 1024
-"""Limit of an answer when the alias sets none: unset would ask for the model's maximum."""
-
-DEFAULT_TIMEOUT_S = 120.0
-"""Seconds without a byte from the server before a call is given up."""
-
-_NO_KEY = "none"
 _KEPT_HEADERS = ("x-request-id", "openai-processing-ms")
 _OPENAIS_OWN = re.compile(r"(?:openai/)?(?:gpt-(?!oss)|chatgpt|o\d)")
 
@@ -55,7 +46,7 @@ class OpenAIProvider(Provider):
             # Both always given: the library would else take them from the environment, and send
             # OpenAI's key to whatever server the alias names.
             base_url=config.base_url or OPENAI_URL,
-            api_key=SecretStr(config.api_key or _NO_KEY),
+            api_key=SecretStr(config.api_key or NO_KEY),
             timeout=timeout,
             max_completion_tokens=max_tokens,
             max_retries=0,
@@ -73,12 +64,7 @@ class OpenAIProvider(Provider):
 
     def parameters(self, config: ModelConfig) -> dict[str, Any]:
         """See `Provider.parameters`."""
-        return {
-            "max_tokens": DEFAULT_MAX_TOKENS,
-            "timeout_s": DEFAULT_TIMEOUT_S,
-            "streaming": True,
-            **config.parameters,
-        }
+        return with_limits(config)
 
     async def aclose(self) -> None:
         """See `Provider.aclose`."""
@@ -136,64 +122,28 @@ class OpenAIChat(ChatOpenAI):
         return made
 
     def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
-        facts = _StreamFacts(self.model_name)
+        facts = StreamFacts(self.model_name, headers=_KEPT_HEADERS)
         try:
             for chunk in super()._stream(*args, **kwargs):
                 yield facts.tidy(chunk)
         except json.JSONDecodeError as error:
             raise facts.garbled() from error
-        yield from facts.end(may_lack_reason=self._speaks_responses(kwargs))
+        except ValueError as error:  # how the library tells of an error inside a response
+            if not facts.begun:
+                raise
+            raise facts.failed(error) from error
+        yield from facts.end()
 
     async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        facts = _StreamFacts(self.model_name)
+        facts = StreamFacts(self.model_name, headers=_KEPT_HEADERS)
         try:
             async for chunk in super()._astream(*args, **kwargs):
                 yield facts.tidy(chunk)
         except json.JSONDecodeError as error:
             raise facts.garbled() from error
-        for chunk in facts.end(may_lack_reason=self._speaks_responses(kwargs)):
+        except ValueError as error:  # how the library tells of an error inside a response
+            if not facts.begun:
+                raise
+            raise facts.failed(error) from error
+        for chunk in facts.end():
             yield chunk
-
-    def _speaks_responses(self, kwargs: dict[str, Any]) -> bool:
-        return self._use_responses_api({**kwargs, **self.model_kwargs})
-
-
-class _StreamFacts:
-    """What a stream says about itself: each fact passed on once, the newest usage at the end."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._seen: set[str] = set()
-        self._usage: UsageMetadata | None = None
-
-    def tidy(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
-        message = chunk.message
-        if isinstance(message, AIMessageChunk) and message.usage_metadata is not None:
-            # LangChain adds up the chunks' usage, but servers that repeat it send running totals.
-            self._usage, message.usage_metadata = message.usage_metadata, None
-        info: dict[str, Any] = dict(chunk.generation_info or {})
-        if "headers" in info:
-            headers: dict[str, str] = info["headers"]
-            info["headers"] = {k: headers[k] for k in _KEPT_HEADERS if k in headers}
-        # A fact given twice would be joined: "stopstop".
-        chunk.generation_info = {
-            k: v for k, v in info.items() if k == "logprobs" or k not in self._seen
-        }
-        self._seen.update(info)
-        return chunk
-
-    def end(self, *, may_lack_reason: bool) -> Iterator[ChatGenerationChunk]:
-        if "finish_reason" not in self._seen and not may_lack_reason:
-            raise ModelError(
-                f"the stream of {self._model} stopped before the answer was complete",
-                error_class="temporary",
-            )
-        if self._usage is not None:
-            yield ChatGenerationChunk(
-                message=AIMessageChunk(content="", usage_metadata=self._usage)
-            )
-
-    def garbled(self) -> ModelError:
-        return ModelError(
-            f"the stream of {self._model} holds a piece that is not JSON", error_class="temporary"
-        )

@@ -30,6 +30,71 @@ class Entry:
 
 PROVIDERS: Mapping[str, Entry] = MappingProxyType(
     {
+        "anthropic": Entry(
+            path="holdfast.llm.anthropic:AnthropicProvider",
+            extra="anthropic",
+            parameters=frozenset(
+                {
+                    "temperature",
+                    "top_p",
+                    "top_k",
+                    "max_tokens",
+                    "timeout_s",
+                    "stop",
+                    "thinking",
+                    "reasoning_effort",
+                    "streaming",
+                }
+            ),
+            key_variable="ANTHROPIC_API_KEY",
+            url_variable="ANTHROPIC_BASE_URL",
+            own_server=True,
+        ),
+        "google": Entry(
+            path="holdfast.llm.google:GoogleProvider",
+            extra="google",
+            parameters=frozenset(
+                {
+                    "temperature",
+                    "top_p",
+                    "top_k",
+                    "max_tokens",
+                    "timeout_s",
+                    "seed",
+                    "stop",
+                    "presence_penalty",
+                    "frequency_penalty",
+                    "reasoning_effort",
+                    "thinking_budget",
+                    "include_thoughts",
+                    "safety_settings",
+                    "streaming",
+                }
+            ),
+            key_variable="GOOGLE_API_KEY",
+            url_variable="GOOGLE_GEMINI_BASE_URL",
+            own_server=True,
+        ),
+        "ollama": Entry(
+            path="holdfast.llm.ollama:OllamaProvider",
+            extra="ollama",
+            parameters=frozenset(
+                {
+                    "temperature",
+                    "top_p",
+                    "top_k",
+                    "max_tokens",
+                    "timeout_s",
+                    "seed",
+                    "stop",
+                    "num_ctx",
+                    "repeat_penalty",
+                    "reasoning",
+                    "keep_alive",
+                    "streaming",
+                }
+            ),
+        ),
         "openai": Entry(
             path="holdfast.llm.openai:OpenAIProvider",
             extra="openai",

@@ -77,6 +77,8 @@ def answer_facts(answer: BaseMessage | LLMResult | None) -> AnswerFacts:
             metadata.get("finish_reason")
             or metadata.get("stop_reason")
             or metadata.get("done_reason")
+            or _mapping(metadata.get("incomplete_details")).get("reason")
+            or metadata.get("status")
         ),
         model=_text(metadata.get("model_name") or metadata.get("model")),
         provider=_text(metadata.get("model_provider")),

@@ -10,7 +10,12 @@ from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    GenerationChunk,
+    LLMResult,
+)
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.types import Command
@@ -146,13 +151,16 @@ class RecordingHandler(BaseCallbackHandler):
         token: str | list[str | dict[str, Any]],
         *,
         run_id: UUID,
+        chunk: GenerationChunk | ChatGenerationChunk | None = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
         step = self._steps.get(run_id)
         if step is None:
             return
         self.collector.first_token(step)
-        if token and isinstance(token, str):
+        if not isinstance(token, str):  # a list of blocks, as Gemini and thinking models stream
+            token = str(chunk.text) if chunk is not None else ""
+        if token:
             self.collector.tokens(step, token)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002

@@ -108,3 +108,36 @@ def test_a_literal_key_is_refused_and_not_repeated(literal):
 def test_an_impossible_alias_name():
     with pytest.raises(SettingsError, match="not a name"):
         read_aliases({"a b": "scripted"}, {})
+
+
+@pytest.mark.parametrize(
+    ("provider", "key", "url"),
+    [
+        ("anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+        ("google", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
+        ("openai", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    ],
+)
+def test_a_vendors_key_and_server_come_from_its_own_variables(provider, key, url):
+    spec = {"own": f"{provider}:model", "other": {"model": f"{provider}:m", "base_url": "http://x"}}
+    aliases = read_aliases(spec, {key: "secret", url: "http://proxy/"})
+    assert (aliases["own"].api_key, aliases["own"].base_url) == ("secret", "http://proxy")
+    assert (aliases["other"].api_key, aliases["other"].base_url) == (None, "http://x")
+    with pytest.raises(SettingsError, match=f"{provider} needs a key"):
+        read_aliases({"own": f"{provider}:model"}, {})
+
+
+def test_ollama_needs_no_key():
+    alias = read_aliases({"own": "ollama:qwen3:8b"}, {})["own"]
+    assert (alias.provider, alias.model, alias.api_key, alias.base_url) == (
+        "ollama",
+        "qwen3:8b",
+        None,
+        None,
+    )
+
+
+def test_a_parameter_of_another_vendor_is_refused():
+    spec = {"model": "ollama:qwen3", "parameters": {"reasoning_effort": "low"}}
+    with pytest.raises(SettingsError, match="ollama has no parameter 'reasoning_effort'"):
+        read_aliases({"own": spec}, {})

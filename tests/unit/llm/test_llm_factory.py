@@ -1,5 +1,6 @@
 """Chat models by alias: shared, lazy, and clear about what is missing."""
 
+import re
 import subprocess
 import sys
 
@@ -105,6 +106,28 @@ def test_a_missing_package_names_what_to_install(monkeypatch):
     assert "pip install 'holdfast[openai]'" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["anthropic", "google", "ollama", "openai"])
+def test_each_vendor_says_what_to_install(monkeypatch, name):
+    monkeypatch.delitem(sys.modules, f"holdfast.llm.{name}", raising=False)
+    package = {"google": "langchain_google_genai"}.get(name, f"langchain_{name}")
+    for loaded in [m for m in sys.modules if m.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setattr(sys, "meta_path", [Absent(package), *sys.meta_path])
+    with pytest.raises(SettingsError, match=re.escape(f"pip install 'holdfast[{name}]'")):
+        provider_class(name)
+
+
+class Absent:
+    """Hides a package, as if it were not installed."""
+
+    def __init__(self, package):
+        self.package = package
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == self.package:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def test_a_provider_that_is_none(monkeypatch):
     monkeypatch.setattr(registry, "PROVIDERS", {"odd": Entry(path="json:dumps")})
     with pytest.raises(SettingsError, match="json:dumps is not a Provider"):
@@ -135,7 +158,9 @@ def test_nothing_heavy_is_imported_before_use():
         "import sys, holdfast.llm, holdfast.llm.factory, holdfast.llm.aliases\n"
         "from holdfast.llm.aliases import read_aliases\n"
         "holdfast.llm.factory.Models(read_aliases({'a': 'openai:x'}, {'OPENAI_API_KEY': 'k'}))\n"
-        "heavy = {'langchain_openai', 'openai', 'langchain_core', 'genai_prices', 'pydantic'}\n"
+        "heavy = {'langchain_openai', 'openai', 'anthropic', 'google', 'ollama', "
+        "'langchain_anthropic', 'langchain_google_genai', 'langchain_ollama', "
+        "'langchain_core', 'genai_prices', 'pydantic'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -84,3 +84,23 @@ def test_retry_after_in_each_form():
 def test_a_silent_error_gets_a_message():
     assert classify(TimeoutError()).message == "TimeoutError"
     assert len(classify(ValueError("x" * 5000)).message) == 2000
+
+
+def test_googles_retry_delay_stands_in_the_body():
+    error = Answered(429)
+    kind = "type.googleapis.com/google.rpc.RetryInfo"
+    error.details = {"error": {"details": [{"@type": "x"}, {"@type": kind, "retryDelay": "3.5s"}]}}
+    assert classify(error).retry_after_s == 3.5
+    for nonsense in (None, [], {"error": None}, {"error": {"details": [1, "x"]}}):
+        error.details = nonsense
+        assert classify(error).retry_after_s is None
+
+
+@pytest.mark.parametrize(
+    ("told", "kind"),
+    [("overloaded_error", "temporary"), ("rate_limit_error", "rate_limit"), ("odd", "unknown")],
+)
+def test_an_error_told_inside_a_stream_by_its_type(told, kind):
+    error = Answered(200)
+    error.type = told
+    assert classify(error).error_class == kind

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from .base import FakeAnswer, FakeRequest
+from .anthropic import FakeAnthropic
+from .base import FakeAnswer, FakeRequest, FakeServer
+from .google import FakeGoogle
+from .ollama import FakeOllama
 from .openai import FakeOpenAI
+from .samples import fitting
 
-__all__ = ["FakeAnswer", "FakeOpenAI", "FakeRequest"]
+__all__ = [
+    "FakeAnswer",
+    "FakeAnthropic",
+    "FakeGoogle",
+    "FakeOllama",
+    "FakeOpenAI",
+    "FakeRequest",
+    "FakeServer",
+    "fitting",
+]

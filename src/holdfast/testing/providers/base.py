@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
@@ -15,6 +16,8 @@ from typing import Any, Self, cast
 
 import orjson
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_WORDS = re.compile(r"\s*\S+\s*?")
 _WAIT_S = 10.0  # how long a test waits for what should happen at once
 
 
@@ -27,7 +30,6 @@ class FakeAnswer:
     error_code: str | None = None  # the vendor's word for the error
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     latency_s: float = 0.0  # seconds before the first byte
-    tool_calls: tuple[Mapping[str, Any], ...] = ()  # each {"name", "arguments"}: JSON values
     chunks: tuple[str, ...] | None = None  # pieces of a stream; None: by words
     finish_reason: str = "stop"
     tokens_cached: int = 0
@@ -39,7 +41,9 @@ class FakeAnswer:
     close_after: int | None = None  # the stream ends politely, but too early
     garble_after: int | None = None  # after so many pieces comes one that is not JSON
     hold_after: int | None = None  # after so many pieces the answer waits for `release`
+    error_after: int | None = None  # after so many pieces the stream tells of an error and ends
     body: bytes | None = None  # sent as the whole body of an unstreamed answer
+    tool_calls: tuple[Mapping[str, Any], ...] = ()  # {"name": …, "args": {…}}, after the text
 
 
 Answers = (
@@ -54,14 +58,29 @@ class FakeRequest:
     """One request as it arrived, and what was billed for it."""
 
     path: str
+    query: str = ""
     headers: dict[str, str]  # names in lower case
     body: dict[str, Any]
     request_id: str
     status: int = 0  # as answered
-    tokens_input: int = 0
+    tokens_input: int = 0  # all input, cached and written to a cache included
     tokens_cached: int = 0
-    tokens_output: int = 0
+    tokens_cache_write: int = 0
+    tokens_cache_write_1h: int = 0  # of those written
+    tokens_output: int = 0  # all output, reasoning included
     tokens_reasoning: int = 0
+    complete: bool = False  # the answer went out to its end, its usage with it
+
+
+Say = Callable[[int, str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """How a vendor's stream looks when it goes wrong."""
+
+    garble: Callable[[], Awaitable[None]]
+    error: Callable[[FakeAnswer], Awaitable[None]]
 
 
 class Cut(Exception):
@@ -86,9 +105,19 @@ class FakeServer(ABC):
         self._port = 0
         self.answer(answers)
 
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The base URL a client needs."""
+
     @abstractmethod
     async def handle(self, request: FakeRequest, method: str, reply: Reply) -> None:
         """Answer one request in the vendor's format."""
+
+    def listen(self, port: int) -> Self:
+        """Choose the port before the server starts; otherwise it is any free one."""
+        self._port = port
+        return self
 
     @property
     def origin(self) -> str:
@@ -140,6 +169,32 @@ class FakeServer(ABC):
         if answer.cut_after == piece:
             raise Cut
 
+    async def stream(self, answer: FakeAnswer, reply: Reply, say: Say, broken: Broken) -> bool:
+        """Say the pieces of an answer one by one, or as many of them as the line holds.
+
+        Args:
+            answer: what is said.
+            reply: a stream that has begun.
+            say: sends piece number n.
+            broken: what a piece that is not JSON and one that tells of an error look like.
+
+        Returns:
+            Whether all were said; else the stream has ended.
+        """
+        pieces = pieces_of(answer)
+        for at in range(len(pieces) + 1):
+            await self.pause(answer, at)
+            if answer.error_after == at:
+                await broken.error(answer)
+            if at in {answer.close_after, answer.error_after}:
+                await reply.end()
+                return False
+            if answer.garble_after == at:
+                await broken.garble()
+            if at < len(pieces):
+                await say(at, pieces[at])
+        return True
+
     def __enter__(self) -> Self:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(_WAIT_S)
@@ -168,7 +223,7 @@ class FakeServer(ABC):
         await asyncio.to_thread(self.__exit__, kind, error, trace)
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connection, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
@@ -204,6 +259,7 @@ class FakeServer(ABC):
         body: object = orjson.loads(raw) if raw else {}
         request = FakeRequest(
             path=path.partition("?")[0],
+            query=path.partition("?")[2],
             headers=headers,
             body=cast("dict[str, Any]", body) if isinstance(body, dict) else {},
             request_id=f"req_fake_{next(self._numbers)}",
@@ -236,10 +292,22 @@ class Reply:
         chunked = {"transfer-encoding": "chunked", **(headers or {})}
         self._head(200, "text/event-stream", chunked)
 
-    async def event(self, data: Any) -> None:
+    async def event(self, data: Any, name: str | None = None) -> None:
         """Send one event; bytes go out as they are."""
         raw = data if isinstance(data, bytes) else orjson.dumps(data)
-        self._chunk(b"data: " + raw + b"\n\n")
+        named = b"" if name is None else f"event: {name}\n".encode()
+        self._chunk(named + b"data: " + raw + b"\n\n")
+        await self._writer.drain()
+
+    def lines(self, headers: Mapping[str, str] | None = None) -> None:
+        """Begin a stream of JSON values, one a line."""
+        chunked = {"transfer-encoding": "chunked", **(headers or {})}
+        self._head(200, "application/x-ndjson", chunked)
+
+    async def line(self, data: Any) -> None:
+        """Send one line; bytes go out as they are."""
+        raw = data if isinstance(data, bytes) else orjson.dumps(data)
+        self._chunk(raw + b"\n")
         await self._writer.drain()
 
     async def end(self) -> None:
@@ -250,7 +318,7 @@ class Reply:
     def _head(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:
         self._request.status = status
         lines = [
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}",
             f"content-type: {content_type}",
             "x-fake-provider: holdfast",
             *(f"{name}: {value}" for name, value in headers.items()),
@@ -259,3 +327,13 @@ class Reply:
 
     def _chunk(self, raw: bytes) -> None:
         self._writer.write(b"%x\r\n%b\r\n" % (len(raw), raw))
+
+
+def pieces_of(answer: FakeAnswer) -> tuple[str, ...]:
+    """The pieces of an answer's text."""
+    return tuple(_WORDS.findall(answer.text)) if answer.chunks is None else answer.chunks
+
+
+def count_tokens(text: str) -> int:
+    """The fakes' own count: words. Unlike any estimate, so that a test can tell them apart."""
+    return len(text.split())

@@ -1,17 +1,30 @@
-"""A fake of OpenAI's chat completions, streamed and whole, and of its list of models."""
+"""A fake of OpenAI's chat completions and responses, of its embeddings and its models."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import base64
+import hashlib
+import math
+import struct
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 import orjson
 
-from .base import Answers, FakeAnswer, FakeRequest, FakeServer, Reply
+from .base import (
+    Answers,
+    Broken,
+    FakeAnswer,
+    FakeRequest,
+    FakeServer,
+    Reply,
+    count_tokens,
+    pieces_of,
+)
+from .responses import Telling, count_input, whole
 
-_WORDS = re.compile(r"\s*\S+\s*?")
 _FINGERPRINT = "fp_fake"
 
 
@@ -28,6 +41,7 @@ class FakeOpenAI(FakeServer):
         *,
         api_key: str | None = None,
         models: tuple[str, ...] = ("fake-model",),
+        dimensions: int = 64,
     ) -> None:
         """Prepare the server.
 
@@ -35,10 +49,12 @@ class FakeOpenAI(FakeServer):
             answers: see `Answers`; nothing: one fixed sentence.
             api_key: the only key accepted; None: any.
             models: what `/v1/models` lists. Other names are answered too.
+            dimensions: of an embedding, where the request does not say.
         """
         super().__init__(answers)
         self._api_key = api_key
         self._models = models
+        self._dimensions = dimensions
 
     @property
     def url(self) -> str:
@@ -55,8 +71,62 @@ class FakeOpenAI(FakeServer):
             await reply.json(200, {"object": "list", "data": listed})
         elif (method, request.path) == ("POST", "/v1/chat/completions"):
             await self._chat(request, reply)
+        elif (method, request.path) == ("POST", "/v1/responses"):
+            await self._responses(request, reply)
+        elif (method, request.path) == ("POST", "/v1/embeddings"):
+            await self._embeddings(request, reply)
         else:
             await reply.json(404, _error(404, "unknown_url"))
+
+    async def _responses(self, request: FakeRequest, reply: Reply) -> None:
+        answer = self.next_answer(request)
+        if answer.latency_s:
+            await asyncio.sleep(answer.latency_s)
+        if answer.status >= 400:
+            error = _error(answer.status, answer.error_code)
+            await reply.json(answer.status, error, _headers(request, answer))
+            return
+        _count(request, answer, count_input(request.body))
+        if request.body.get("stream"):
+            telling = Telling(request, answer, reply)
+            reply.events(_headers(request, answer))
+            await telling.begin()
+            if await self.stream(answer, reply, telling.say, telling.broken()):
+                await telling.end()
+                await reply.end()
+            return
+        await self.pause(answer, 0)
+        request.complete = answer.body is None
+        body = whole(request, answer) if answer.body is None else answer.body
+        await reply.json(200, body, _headers(request, answer))
+
+    async def _embeddings(self, request: FakeRequest, reply: Reply) -> None:
+        """Vectors by the hash of each text: the same for the same text, and of length 1."""
+        given = request.body.get("input")
+        items = cast("list[Any]", given) if isinstance(given, list) else [given]
+        texts = [text for text in items if isinstance(text, str) and text]
+        if not texts or len(texts) != len(items):
+            await reply.json(400, _error(400, "invalid_input"))
+            return
+        answer = self.next_answer(request)
+        if answer.latency_s:
+            await asyncio.sleep(answer.latency_s)
+        if answer.status >= 400:
+            error = _error(answer.status, answer.error_code)
+            await reply.json(answer.status, error, _headers(request, answer))
+            return
+        size = int(request.body.get("dimensions") or self._dimensions)
+        packed = request.body.get("encoding_format") == "base64"
+        request.tokens_input = sum(count_tokens(text) for text in texts)
+        usage = {"prompt_tokens": request.tokens_input, "total_tokens": request.tokens_input}
+        vectors = [_vector(text, size) for text in texts]
+        data = [
+            {"object": "embedding", "index": at, "embedding": _packed(v) if packed else v}
+            for at, v in enumerate(vectors)
+        ]
+        request.complete = True
+        body = {"object": "list", "data": data, "model": request.body.get("model"), "usage": usage}
+        await reply.json(200, body, _headers(request, answer))
 
     async def _chat(self, request: FakeRequest, reply: Reply) -> None:
         answer = self.next_answer(request)
@@ -66,85 +136,96 @@ class FakeOpenAI(FakeServer):
             error = _error(answer.status, answer.error_code)
             await reply.json(answer.status, error, _headers(request, answer))
             return
-        request.tokens_input = _count_messages(request.body.get("messages", []))
-        request.tokens_cached = min(answer.tokens_cached, request.tokens_input)
-        request.tokens_reasoning = answer.tokens_reasoning
-        pieces = answer.chunks
-        if pieces is None:
-            pieces = tuple(_WORDS.findall(answer.text)) or ("",) * bool(answer.tool_calls)
-        text = "".join(pieces)
-        request.tokens_output = count_tokens(text) + answer.tokens_reasoning
+        _count(request, answer, _count_messages(request.body.get("messages", [])))
+        text = "".join(pieces_of(answer))
+        calls = [_tool_call(request, at, call) for at, call in enumerate(answer.tool_calls)]
         if request.body.get("stream"):
-            await self._stream(request, answer, pieces, reply)
+            await self._stream(request, answer, calls, reply)
             return
         await self.pause(answer, 0)
-        message = {"role": "assistant", "content": text, "refusal": None, **_calls(answer)}
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message["tool_calls"] = calls
         choice = {"index": 0, "message": message, "finish_reason": _reason(answer)}
         body = _envelope(request, "chat.completion", [{**choice, "logprobs": None}])
         if answer.report_usage:
             body["usage"] = _usage(request)
+        request.complete = answer.body is None
         await reply.json(
             200, body if answer.body is None else answer.body, _headers(request, answer)
         )
 
     async def _stream(
-        self, request: FakeRequest, answer: FakeAnswer, pieces: tuple[str, ...], reply: Reply
+        self, request: FakeRequest, answer: FakeAnswer, calls: list[dict[str, Any]], reply: Reply
     ) -> None:
         options: dict[str, Any] = request.body.get("stream_options") or {}
         wanted = bool(options.get("include_usage")) and answer.report_usage
         silent: dict[str, Any] = {"usage": None} if wanted else {}
         reply.events(_headers(request, answer))
         sent = 0
-        for at, piece in enumerate((*pieces, None)):
-            await self.pause(answer, at)
-            if answer.close_after == at:
-                await reply.end()
-                return
-            if answer.garble_after == at:
-                await reply.event(b'{"id": "chatcmpl-fake", "choices": [{')
-            if piece is None:
-                break
+
+        async def say(at: int, piece: str) -> None:
+            nonlocal sent
             sent += count_tokens(piece)
             delta: dict[str, Any] = {"content": piece}
             if at == 0:
-                delta = {"role": "assistant", "refusal": None, **delta, **_calls(answer)}
+                delta = {"role": "assistant", "refusal": None, **delta}
             body = _envelope(request, "chat.completion.chunk", [_delta(delta, None)])
             running = {"usage": _usage(request, sent)} if answer.repetitive else silent
             await reply.event({**body, **running})
+
+        broken = Broken(
+            garble=lambda: reply.event(b'{"id": "chatcmpl-fake", "choices": [{'),
+            error=lambda said: reply.event(_error(500, said.error_code or "server_error")),
+        )
+        if not await self.stream(answer, reply, say, broken):
+            return
+        for at, call in enumerate(calls):
+            delta = {"tool_calls": [{"index": at, **call}]}
+            await reply.event(_envelope(request, "chat.completion.chunk", [_delta(delta, None)]))
         last = _envelope(request, "chat.completion.chunk", [_delta({}, _reason(answer))])
         for _ in range(2 if answer.repetitive else 1):
             await reply.event({**last, **silent})
         if wanted:
             tail = _envelope(request, "chat.completion.chunk", [])
             await reply.event({**tail, "usage": _usage(request)})
+        request.complete = True  # before the last byte: who reads it may ask at once
         await reply.event(b"[DONE]")
         await reply.end()
 
 
-def _calls(answer: FakeAnswer) -> dict[str, Any]:
-    """The tool calls of an answer, whole in one piece."""
-    calls = [
-        {
-            "index": at,
-            "id": f"call_fake_{at}",
-            "type": "function",
-            "function": {
-                "name": call["name"],
-                "arguments": orjson.dumps(call["arguments"]).decode(),
-            },
-        }
-        for at, call in enumerate(answer.tool_calls)
-    ]
-    return {"tool_calls": calls} if calls else {}
-
-
 def _reason(answer: FakeAnswer) -> str:
-    return "tool_calls" if answer.tool_calls else answer.finish_reason
+    called = answer.tool_calls and answer.finish_reason == "stop"
+    return "tool_calls" if called else answer.finish_reason
 
 
-def count_tokens(text: str) -> int:
-    """The fake's own count: words."""
-    return len(text.split())
+def _tool_call(request: FakeRequest, at: int, call: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"call_{request.request_id}_{at}",
+        "type": "function",
+        "function": {"name": call["name"], "arguments": orjson.dumps(call["args"]).decode()},
+    }
+
+
+def _count(request: FakeRequest, answer: FakeAnswer, tokens_input: int) -> None:
+    request.tokens_input = tokens_input
+    request.tokens_cached = min(answer.tokens_cached, tokens_input)
+    request.tokens_reasoning = answer.tokens_reasoning
+    request.tokens_output = (
+        count_tokens("".join(pieces_of(answer)))
+        + answer.tokens_reasoning
+        + sum(count_tokens(orjson.dumps(c["args"]).decode()) + 1 for c in answer.tool_calls)
+    )
+
+
+def _vector(text: str, size: int) -> list[float]:
+    raw = hashlib.shake_256(text.encode()).digest(size)
+    length = math.sqrt(sum((byte - 127.5) ** 2 for byte in raw))
+    return [(byte - 127.5) / length for byte in raw]
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _headers(request: FakeRequest, answer: FakeAnswer) -> dict[str, str]:
