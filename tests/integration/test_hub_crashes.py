@@ -24,7 +24,7 @@ from holdfast.operations.cancel import cancel_event
 from holdfast.store import migrations
 from holdfast.testing.postgres import PostgresForTests
 
-from .conftest import OpenHub, until
+from .conftest import OpenHub, until, until_true
 
 
 async def test_a_killed_runner_leaves_its_steps_and_its_work_runs_again(
@@ -176,6 +176,12 @@ def gone(pid: int) -> bool:
         return True
 
 
+async def journalled(home: Path, text: bytes) -> bool:
+    """Whether a hub has heard of it: what is still on its way dies with the hub."""
+    files = [one for one in (home / "journal").rglob("*") if one.is_file()]
+    return any(text in one.read_bytes() for one in files)
+
+
 async def last_words(process: subprocess.Popen[str]) -> str:
     """What a hub printed, once it has killed itself."""
     return (await asyncio.to_thread(process.communicate, timeout=20))[0].strip()
@@ -204,6 +210,7 @@ async def test_a_hub_killed_in_mid_run_is_taken_over_at_once(
         runner = int(await until(tmp_path / "pid-1"))
         assert killed.stdout is not None
         event_id = (await asyncio.to_thread(killed.stdout.readline)).strip()
+        await until_true(lambda: journalled(tmp_path / "home", b"done before"))
     async with asyncio.timeout(dispatch.LEASE_S / 2):
         async with open_hub() as hub:
             await until(tmp_path / "pid-2")
