@@ -47,6 +47,12 @@ def test_cached_tokens_counted_outside_the_input():
     assert usage.tokens_input == 100
 
 
+def test_reasoning_counted_outside_the_output():
+    said = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    usage = usage_of(message({**said, "output_token_details": {"reasoning": 40}}))
+    assert (usage.tokens_output, usage.tokens_reasoning) == (45, 40)
+
+
 @pytest.mark.parametrize("total", [0, 900, None])
 def test_cache_writes_by_lifetime(total):
     """Anthropic's integration leaves the sum at 0 where it names the parts."""
