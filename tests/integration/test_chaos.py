@@ -6,13 +6,9 @@ import pytest
 from chaos import matrix, places
 
 SHORT = [
-    ("sqlite", "accept.after", "hub"),
     ("sqlite", "claim.after", "runner"),
-    ("sqlite", "step.before", "hub"),
     ("sqlite", "finish.before", "hub"),
-    ("postgresql", "finish.before", "database"),
     ("postgresql", "step.after", "database"),
-    ("postgresql", "doorbell.before", "hub"),
 ]
 
 

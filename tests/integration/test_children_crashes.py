@@ -215,17 +215,16 @@ async def test_a_hub_is_killed_around_every_commit(
 ) -> None:
     """Claim and end of the parent's first part, of the child, and of the parent's second part."""
     await asyncio.to_thread(migrations.upgrade, settings.load(environ=hub_environ).store_url)
-    for place in range(1, 7):
-        for when in ("before", "after"):
-            if (place, when) == (6, "after"):
-                continue  # all is done
-            folder = tmp_path / f"{place}-{when}"
-            folder.mkdir()
-            event_id = await asyncio.to_thread(
-                run_hub_to_its_death, hub_environ, place, when, folder
-            )
-            async with open_hub(in_process=True) as hub:
-                assert await check(hub, event_id, folder) == (0, 0), "the work did not crash"
+    points = [(place, when) for place in range(1, 7) for when in ("before", "after")]
+    points.remove((6, "after"))  # all is done
+    if database == "postgresql":  # where SQLite has shown all, every second one will do
+        points = points[::2]
+    for place, when in points:
+        folder = tmp_path / f"{place}-{when}"
+        folder.mkdir()
+        event_id = await asyncio.to_thread(run_hub_to_its_death, hub_environ, place, when, folder)
+        async with open_hub(in_process=True) as hub:
+            assert await check(hub, event_id, folder) == (0, 0), "the work did not crash"
 
 
 async def test_a_parent_that_waits_survives_a_restart_and_a_new_version_of_the_child(
