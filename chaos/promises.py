@@ -67,13 +67,12 @@ async def check(sender: Sender, effects: Path, kills: list[tuple[float, float]])
 
 
 async def _count(sender: Sender) -> int:
-    stored, after = 0, ""
-    while True:
-        page = await sender.get(f"/api/v1/events?limit=200{after}")
+    stored, path = 0, "/api/v1/events?limit=200"
+    while path:
+        page = await sender.get(path)
         stored += len(page["items"])
-        if not page["next"]:
-            return stored
-        after = f"&before={page['next']}"
+        path = page["next"]
+    return stored
 
 
 def _judge(
