@@ -185,3 +185,12 @@ async def test_work_that_ran_inside_its_hub_dies_with_it(store: Store, make: Any
         stored = await store.read(EventById(event.id, "local"))
         assert (stored.crashes, stored.status) == (crashes, back.status)
     assert stored.status is EventStatus.DEAD
+
+
+async def test_what_is_taken_back_keeps_its_place_in_line(store: Store, make: Any) -> None:
+    """With a backlog, it would else run again only when all that came after it has run."""
+    first = await make.running()
+    later = [(await make.submitted()).id for _ in range(3)]
+    await store.write(TakeBack("boot-1"))
+    order = [(await make.claimed(limit=1, lease_owner="boot-2"))[0].event_id for _ in range(4)]
+    assert order == [first.event_id, *later]

@@ -30,15 +30,13 @@ from holdfast.store.commands import MoveBreaker, ReleasePostponed
 from holdfast.store.queries import AllBreakers
 from holdfast.telemetry import logger
 
+from .patience import patiently
 from .worker import Worker
 
 log = logger("hub")
 
 SWEEP_S = 5.0
 """How late this hub may be to hear of what another one did, when a notice was lost."""
-
-RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Pauses while the database is away; the last one repeats."""
 
 TRIAL_S = 60.0
 """How long an event that was let go to probe has for it, before the next one is."""
@@ -226,20 +224,13 @@ class Breakers:
         """Store a move, again and again while the database is away, and take what came of it."""
         name = known.breaker.name
         known.moving += 1
-        tries = 0
         try:
-            while True:
-                try:
-                    moved = await self._kit.store.write(MoveBreaker(name, move))
-                    break
-                except StoreRefused as error:
-                    log.error("breaker.refused", breaker=name, error=str(error))
-                    return
-                except StoreError as error:
-                    pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
-                    log.error("breaker.not_stored", breaker=name, error=str(error), pause=pause)
-                    tries += 1
-                    await asyncio.sleep(pause)
+            moved = await patiently(
+                lambda: self._kit.store.write(MoveBreaker(name, move)), breaker=name
+            )
+        except StoreRefused as error:
+            log.error("breaker.refused", breaker=name, error=str(error))
+            return
         finally:
             known.moving -= 1
         self._ahead_us = moved.at - self._clock()

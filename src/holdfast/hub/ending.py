@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
-from typing import TypeVar
 
 from holdfast.bus import Notice
 from holdfast.bus.base import DELAYED, ENDED, HALTED, QUEUED
@@ -15,7 +13,7 @@ from holdfast.domain.executions import Record
 from holdfast.domain.ids import MICROS
 from holdfast.domain.redelivery import Redelivery
 from holdfast.domain.status import EVENT_ENDS, EventStatus, ExecutionStatus
-from holdfast.errors import HoldfastError, NotFound, StoreError, StoreRefused
+from holdfast.errors import HoldfastError, NotFound
 from holdfast.journal import Running
 from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
@@ -23,7 +21,7 @@ from holdfast.operations.replay import differences
 from holdfast.store.commands import Finish, Finished
 from holdfast.telemetry import logger
 
-T = TypeVar("T")
+from .patience import patiently
 
 log = logger("hub")
 
@@ -36,9 +34,6 @@ _COMPARED = frozenset(
     }
 )
 """How a replay ends that came as far as its graph goes."""
-
-RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Pauses while the database is away; the last one repeats. The record waits in the journal."""
 
 PATIENCE_S = 300.0
 """How long a postponed event waits, beyond its breaker's cool-down, for somebody to see the breaker
@@ -140,7 +135,7 @@ class Endings:
         if run.origin != "replay" or run.status not in _COMPARED:
             return record
         try:
-            found = await self._patiently(run.id, lambda: differences(self._kit, running))
+            found = await patiently(lambda: differences(self._kit, running), execution_id=run.id)
         except NotFound as gone:
             found = {"gone": gone.message}
         flags = {**run.flags, "replay": found}
@@ -152,28 +147,9 @@ class Endings:
         Raises:
             HoldfastError: the database takes everything but this record.
         """
-        return await self._patiently(
-            record.execution.id, lambda: self._kit.store.write(Finish(record))
+        return await patiently(
+            lambda: self._kit.store.write(Finish(record)), execution_id=record.execution.id
         )
-
-    async def _patiently(self, execution_id: str, work: Callable[[], Awaitable[T]]) -> T:
-        """Do something with the store, again and again while the database is away."""
-        tries = 0
-        while True:
-            try:
-                return await work()
-            except StoreRefused:
-                raise
-            except StoreError as error:
-                pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
-                log.error(
-                    "hub.store_away",
-                    execution_id=execution_id,
-                    error=str(error),
-                    pause=pause,
-                )
-                tries += 1
-                await asyncio.sleep(pause)
 
     async def _write_refused(self, record: Record, error: HoldfastError) -> Finished | None:
         """Keep a record the database will never take as a file, and end its event visibly.

@@ -20,6 +20,7 @@ from holdfast.operations.kit import Kit
 from holdfast.operations.replay import replayed
 from holdfast.operations.submit import submit
 from holdfast.ports import CachedResult
+from holdfast.runner.client_ports import STORE_TIMEOUT_S
 from holdfast.store.queries import EventById
 from holdfast.telemetry import logger
 
@@ -27,8 +28,9 @@ from .breakers import Breakers
 from .crew import Crew
 from .dispatch import Dispatcher
 from .ending import Endings
-from .keeping import Keeper, patiently
+from .keeping import Keeper
 from .leases import LeaseKeeper
+from .patience import patiently
 from .presence import Presence
 from .recordings import Recordings
 from .recovery import recover
@@ -241,7 +243,7 @@ class Hub:
                 raise
             return submitted.id
 
-        return await patiently(once, running.event_id)
+        return await patiently(once, within_s=STORE_TIMEOUT_S, event_id=running.event_id)
 
     def _crash(
         self, execution_id: str, reason: str, *, counts: bool = False, began: bool = True

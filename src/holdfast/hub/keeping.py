@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from itertools import count
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from holdfast.domain.checkpoints import Saved
-from holdfast.errors import PortError, StoreError, StoreRefused
+from holdfast.errors import PortError
 from holdfast.journal import Running
 from holdfast.runner.client_ports import STORE_TIMEOUT_S
 from holdfast.store.commands import CopyThread, DropRuns, Fence, PruneThreads, SaveCheckpoints
 from holdfast.store.queries import Checkpoints
 from holdfast.store.store import Store
-from holdfast.telemetry import logger
 
-log = logger("hub")
-
-R = TypeVar("R")
-
-RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Pauses while the database is away; the last one repeats."""
+from .patience import patiently
 
 
 class Keeper:
@@ -49,7 +42,11 @@ class Keeper:
                 await self._save(fence, running.id, args["saved"])
             case "list":
                 query = Checkpoints(fence.owner_id, args["wanted"])
-                return await patiently(lambda: self._store.read(query), running.event_id)
+                return await patiently(
+                    lambda: self._store.read(query),
+                    within_s=STORE_TIMEOUT_S,
+                    event_id=running.event_id,
+                )
             case "drop_runs":
                 await self._write(DropRuns(fence, tuple(args["run_ids"])))
             case "copy":
@@ -62,7 +59,11 @@ class Keeper:
         return None
 
     async def _write(self, command: DropRuns | CopyThread | PruneThreads) -> None:
-        await patiently(lambda: self._store.write(command), command.fence.event_id)
+        await patiently(
+            lambda: self._store.write(command),
+            within_s=STORE_TIMEOUT_S,
+            event_id=command.fence.event_id,
+        )
 
     async def _save(self, fence: Fence, execution_id: str, saved: Sequence[Saved]) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -94,7 +95,9 @@ class Keeper:
     async def _store_all(self, fence: Fence, saved: tuple[Saved, ...]) -> Exception | None:
         try:
             await patiently(
-                lambda: self._store.write(SaveCheckpoints(fence, saved)), fence.event_id
+                lambda: self._store.write(SaveCheckpoints(fence, saved)),
+                within_s=STORE_TIMEOUT_S,
+                event_id=fence.event_id,
             )
         except Exception as error:  # noqa: BLE001 - handed to the run it concerns
             return error
@@ -118,24 +121,3 @@ def fence_of(running: Running) -> Fence:
         number=claimed.fence,
         version=running.start.graph_version,
     )
-
-
-async def patiently(ask: Callable[[], Awaitable[R]], event_id: str) -> R:
-    """Ask the store, again and again while it is away, but no longer than a run waits for it.
-
-    Raises:
-        HoldfastError: what the store says of what was asked; `StoreError` when it stayed away.
-    """
-    until = asyncio.get_running_loop().time() + STORE_TIMEOUT_S
-    for tries in count():
-        try:
-            return await ask()
-        except StoreRefused:
-            raise
-        except StoreError as error:
-            pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
-            log.error("hub.store_away", event_id=event_id, error=str(error), pause=pause)
-            if asyncio.get_running_loop().time() + pause > until:
-                raise
-        await asyncio.sleep(pause)
-    raise AssertionError  # count() has no end

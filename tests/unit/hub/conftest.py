@@ -22,7 +22,7 @@ from holdfast.domain.executions import Execution
 from holdfast.domain.ids import new_id
 from holdfast.domain.status import ExecutionStatus
 from holdfast.errors import StoreError
-from holdfast.hub import Hub, HubOptions, dispatch, ending, leases
+from holdfast.hub import Hub, HubOptions, dispatch, leases, patience
 from holdfast.hub.worker import Employer, Worker, WorkerState
 from holdfast.journal import Journal
 from holdfast.operations import read
@@ -271,7 +271,7 @@ def logs() -> Iterator[list[Any]]:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses while the store is away, and no beats but those a test asks for."""
     monkeypatch.setattr(leases, "BEAT_S", 3600.0)
-    monkeypatch.setattr(ending, "RETRY_S", (0.001,))
+    monkeypatch.setattr(patience, "RETRY_S", (0.001,))
     monkeypatch.setattr(dispatch, "RETRY_S", 0.001)
 
 

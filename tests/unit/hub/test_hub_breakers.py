@@ -33,7 +33,6 @@ B, X = BreakerStatus, ExecutionStatus
 @pytest.fixture(autouse=True)
 def no_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "SWEEP_S", 3600.0)
-    monkeypatch.setattr(room, "RETRY_S", (0.001,))
 
 
 def told(hub: HubForTests, outcome: str = "temporary", *, generation: int = 0, ok: int = 0) -> None:

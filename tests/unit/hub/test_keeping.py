@@ -8,8 +8,8 @@ import pytest
 
 from holdfast.domain.checkpoints import CheckpointsWanted
 from holdfast.errors import StoreError, StoreRefused
-from holdfast.hub import keeping
-from holdfast.hub.keeping import patiently
+from holdfast.hub import patience
+from holdfast.hub.patience import patiently
 from holdfast.store.queries import Checkpoints
 
 from .conftest import OpenHub
@@ -32,26 +32,25 @@ class Away:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "RETRY_S", (0.001,))
+    monkeypatch.setattr(patience, "RETRY_S", (0.001,))
 
 
 async def test_what_is_away_for_a_while_is_asked_again() -> None:
     away = Away(5)
-    assert await patiently(away, "e") == "answer"
+    assert await patiently(away, event_id="e") == "answer"
     assert away.asked == 6
 
 
 async def test_a_refusal_is_not_asked_again() -> None:
     away = Away(5, StoreRefused)
     with pytest.raises(StoreRefused):
-        await patiently(away, "e")
+        await patiently(away, event_id="e")
     assert away.asked == 1
 
 
-async def test_nobody_asks_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "STORE_TIMEOUT_S", 0.05)
+async def test_nobody_asks_for_ever() -> None:
     with pytest.raises(StoreError, match="planted"):
-        await patiently(Away(10**9), "e")
+        await patiently(Away(10**9), within_s=0.05, event_id="e")
 
 
 async def test_a_run_that_begins_while_the_database_is_away_gets_its_checkpoints(

@@ -60,24 +60,26 @@ class HeldEvent:
             and self.fence == fence
         )
 
-    def move(self, new: EventStatus, at: int, *, pause: int = 0) -> None:
+    def move(self, new: EventStatus, at: int, *, pause: int | None = None) -> None:
         """Make it `new`; whatever is no longer running loses its lease.
 
         Args:
             new: the status.
             at: now.
-            pause: microseconds that a queued one is not claimed.
+            pause: microseconds that a queued one is not claimed; one that is taken from its worker
+                without any keeps its place in line.
 
         Raises:
             IllegalMove: the status does not allow it.
         """
-        self.status = move_event(self.id, self.status, new)
+        was, self.status = self.status, move_event(self.id, self.status, new)
         self.postponed_for = None
         if new is EventStatus.RUNNING:
             return
         self.lease_owner = self.lease_until = None
         if new is EventStatus.QUEUED:
-            self.available_at = at + pause
+            if pause is not None or was is not EventStatus.RUNNING:
+                self.available_at = at + (pause or 0)
         elif new in EVENT_ENDS:
             self.finished_at = at
 

@@ -175,7 +175,7 @@ class _Batch:
         now = self._tx.now()
         if event.origin == CHILD:
             event.came = what_came(self._tx, record, event.halt)
-        pause = 0
+        pause = None
         if failed and after is EventStatus.QUEUED:
             pause = says.pause_us(errors, run.error or {})
             self._pauses[run.id] = pause
