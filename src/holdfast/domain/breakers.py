@@ -234,10 +234,12 @@ class Postponed:
     Attributes:
         breaker: its name.
         in_us: microseconds from now after which it runs though nobody saw the breaker close.
+        by_hub: the hub that ran it had told that it is open.
     """
 
     breaker: str
     in_us: int = 0
+    by_hub: bool = False
 
 
 def _opened(breaker: Breaker, now: int, rules: BreakerRules, reason: str) -> Breaker:

@@ -18,6 +18,9 @@ from .payload import Entry, encode
 NO_USAGE = "none"
 """What is said of an attempt's tokens when it asked no provider: it is one try of another node."""
 
+CACHED = "cached"
+"""What is said of an attempt's tokens when its answer was kept from another execution."""
+
 
 @dataclass(slots=True, kw_only=True)
 class StepStarted:
@@ -66,6 +69,9 @@ class AttemptStarted:
     system: int | None  # prompt_system
     user: int | None  # prompt_user: the newest user text
     messages: int | None  # the whole list as it was sent
+    prompt: dict[str, Any] | None = None  # `domain.prompts.Pin`; None for one that has no name
+    call: int | None = None  # n of the try with which its model call began; later ones follow it
+    alias: str | None = None  # by which the model was asked
     first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
@@ -92,7 +98,11 @@ class AttemptFinished:
     tokens_cache_write_1h: int | None = None  # of those: to be kept for an hour
     tokens_output: int | None = None  # all output, reasoning included
     tokens_reasoning: int | None = None  # of the output
-    usage: str = "unknown"  # reported by the provider, estimated, unknown, or NO_USAGE
+    tokens_input_audio: int | None = None  # of the input
+    tokens_output_audio: int | None = None  # of the output
+    tokens_input_image: int | None = None  # of the input
+    tokens_output_image: int | None = None  # of the output
+    usage: str = "unknown"  # reported by the provider, estimated, unknown, NO_USAGE or CACHED
     error: dict[str, Any] | None = None
     error_class: str | None = None  # temporary, rate_limit, permanent, budget, unknown
     first: int = 0
@@ -106,10 +116,33 @@ class AttemptValidated:
     k: ClassVar[str] = "attempt.validated"
     step: int
     n: int
-    outcome: str  # valid, repaired, invalid
+    outcome: str | None  # valid, repaired, invalid; None when there is no schema
     duration_us: int
     errors: list[str] = field(default_factory=list[str])
     credits: int = 0  # charged for an accepted answer
+    first: int = 0
+    texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
+
+
+@dataclass(slots=True, kw_only=True)
+class StepMarked:
+    """Content checks took something out of what a step's model reads, or says."""
+
+    k: ClassVar[str] = "step.marked"
+    step: int
+    reasons: list[str]  # kinds and counts, nothing of the content
+    first: int = 0
+    texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
+
+
+@dataclass(slots=True, kw_only=True)
+class ContentChecked:
+    """A content check took something out of a model call, or refused it."""
+
+    k: ClassVar[str] = "content.checked"
+    check: str
+    action: str  # redact, refuse
+    on: str  # input, output
     first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
@@ -127,20 +160,32 @@ class Finished:
     waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # `domain.halts.Wait`
     saved: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # its checkpoints
     postponed: dict[str, Any] | None = None  # `domain.breakers.Postponed`: its event runs later
+    redacted: dict[str, int] = field(default_factory=dict[str, int])  # kinds of what is not kept
     first: int = 0
     texts: list[Entry] | list[orjson.Fragment] = field(default_factory=list[Any])
 
 
-Change = StepStarted | StepFinished | AttemptStarted | AttemptFinished | AttemptValidated | Finished
+Change = (
+    StepStarted
+    | StepFinished
+    | StepMarked
+    | AttemptStarted
+    | AttemptFinished
+    | AttemptValidated
+    | ContentChecked
+    | Finished
+)
 
 CHANGES: dict[str, type[Any]] = {
     cls.k: cls
     for cls in (
         StepStarted,
         StepFinished,
+        StepMarked,
         AttemptStarted,
         AttemptFinished,
         AttemptValidated,
+        ContentChecked,
         Finished,
     )
 }

@@ -94,6 +94,14 @@ class CheckpointsWanted:
 Saved = Checkpoint | CheckpointWrites
 
 
+def of_one_task(ns: str) -> bool:
+    """Whether a namespace is that of a subgraph's one task: LangGraph names it after the task.
+
+    A subgraph that keeps its state from run to run has one without.
+    """
+    return ":" in ns
+
+
 def value_to_json(value: Value) -> list[str]:
     """A value as JSON has it."""
     return [value.form, b64encode(value.body).decode()]

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import orjson
 
+from .redaction import same
 from .replays import Path, Recorded, RecordedAttempt, RecordedStep, path_text
 
 SCHEMA_PARAMETERS = frozenset({"response_format", "json_schema", "schema_name"})
@@ -34,7 +35,8 @@ class Change:
     """One thing that is not as it was.
 
     Attributes:
-        what: `prompt.system`, `prompt.user`, `messages` (others that were sent), `model`,
+        what: `prompt.version` (of one of the registry), `prompt.system`, `prompt.user`,
+            `messages` (others that were sent), `model`,
             `schema` (of the answer), `parameters`, `answer`, `validation`, `attempts`, `output`,
             `error`, `status`; of an execution also `data`, `version`, `code_version`, `name`.
         a: before.
@@ -132,19 +134,20 @@ def _given(a: RecordedStep | None, b: RecordedStep | None) -> bool:
 def _of_whole(a: Recorded, b: Recorded) -> Iterator[Change]:
     for what in ("name", "version", "code_version", "data", "status", "output"):
         old, new = getattr(a, what), getattr(b, what)
-        if old != new:
+        if not same(old, new):
             yield Change(what, old, new)
     yield from _of_errors(a.error, b.error)
 
 
 def _of_results(a: RecordedStep, b: RecordedStep) -> Iterator[Change]:
-    if a.output != b.output:
+    if not same(a.output, b.output):
         yield Change("output", a.output, b.output)
 
 
 def _of_steps(a: RecordedStep, b: RecordedStep) -> Iterator[Change]:
     yield from _of_calls(a.attempts, b.attempts)
-    if (a.status, a.skip_reason) != (b.status, b.skip_reason) and not (a.given and b.given):
+    ended_alike = a.status == b.status and same(a.skip_reason, b.skip_reason)
+    if not ended_alike and not (a.given and b.given):
         yield Change("status", _status(a), _status(b))
     yield from _of_results(a, b)
     yield from _of_errors(a.error, b.error)
@@ -155,12 +158,26 @@ def _of_calls(a: Sequence[RecordedAttempt], b: Sequence[RecordedAttempt]) -> Ite
     for old, new in zip(a, b, strict=False):
         # What was asked first is asked again with each further try: it is told once.
         asked = [] if seen & _PROMPT else list(_of_prompts(old.messages, new.messages))
-        for change in (*asked, *_of_parameters(old, new), *_of_answers(old, new)):
+        for change in (
+            *_of_versions(old, new),
+            *asked,
+            *_of_parameters(old, new),
+            *_of_answers(old, new),
+        ):
             if change.what not in seen:
                 seen.add(change.what)
                 yield change
     if len(a) != len(b):
         yield Change("attempts", len(a), len(b))
+
+
+def _of_versions(a: RecordedAttempt, b: RecordedAttempt) -> Iterator[Change]:
+    if a.prompt and b.prompt and a.prompt["hash"] != b.prompt["hash"]:
+        yield Change("prompt.version", _named(a.prompt), _named(b.prompt))
+
+
+def _named(prompt: Mapping[str, Any]) -> str:
+    return f"{prompt['name']}@{prompt['label']} {prompt['hash']}"
 
 
 _PROMPT = {"prompt.system", "prompt.user", "messages"}
@@ -169,7 +186,7 @@ _PROMPT = {"prompt.system", "prompt.user", "messages"}
 def _of_prompts(a: Sequence[Any], b: Sequence[Any]) -> Iterator[Change]:
     old, new = _parts(a), _parts(b)
     for what in ("prompt.system", "prompt.user", "messages"):
-        if old[what] != new[what]:
+        if not same(old[what], new[what]):
             yield Change(what, old[what], new[what])
 
 
@@ -192,7 +209,9 @@ def _of_parameters(a: RecordedAttempt, b: RecordedAttempt) -> Iterator[Change]:
     if old != new:
         yield Change("model", old, new)
     names = [name for name in (a.parameters.keys() | b.parameters.keys()) if name != "model"]
-    changed = [name for name in sorted(names) if a.parameters.get(name) != b.parameters.get(name)]
+    changed = [
+        name for name in sorted(names) if not same(a.parameters.get(name), b.parameters.get(name))
+    ]
     for what, chosen in (
         ("schema", [name for name in changed if name in SCHEMA_PARAMETERS]),
         ("parameters", [name for name in changed if name not in SCHEMA_PARAMETERS]),
@@ -214,7 +233,7 @@ def _asked_model(attempt: RecordedAttempt) -> str | None:
 
 def _of_answers(a: RecordedAttempt, b: RecordedAttempt) -> Iterator[Change]:
     old, new = _said(a), _said(b)
-    if old != new:
+    if not same(old, new):
         yield Change("answer", old, new)
     if a.validation != b.validation:
         yield Change("validation", a.validation, b.validation)
@@ -231,7 +250,7 @@ def _said(attempt: RecordedAttempt) -> Any:
 
 
 def _of_errors(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Iterator[Change]:
-    if _told(a) != _told(b):
+    if not same(_told(a), _told(b)):
         yield Change("error", _told(a), _told(b))
 
 

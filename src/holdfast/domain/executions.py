@@ -8,10 +8,13 @@ from typing import Any
 
 from .breakers import Postponed
 from .checkpoints import Saved
+from .conversations import NewMessage
 from .events import NewEvent, Origin
 from .halts import Halt, Totals, Wait
 from .redelivery import Redelivery
+from .savings import Saving
 from .status import ExecutionStatus, StepStatus
+from .usage import UsageLine
 
 PICO = 10**12
 """Picodollars in a dollar: money is summed as integers and shown as Decimal."""
@@ -86,6 +89,7 @@ class Attempt:
 
     step: int
     n: int
+    call: int | None  # n of the try with which its model call began; None: it asked no model
     seq: int
     end_seq: int | None
     status: StepStatus
@@ -110,12 +114,22 @@ class Attempt:
     tokens_cache_write: int | None
     tokens_output: int | None
     tokens_reasoning: int | None
-    usage: str  # reported, estimated, unknown
+    usage: str  # reported, estimated, unbilled, unknown, replayed, cached, none
     cost_pico: int | None  # None: unknown
     price_source: str | None
     credits: int
     error: dict[str, Any] | None
     error_class: str | None
+    prompt_name: str | None = None  # of the registry; None for one that stands in the code
+    prompt_label: str | None = None  # by which it was asked for, or that a replay edited it
+    prompt_version: str | None = None  # hash of its content
+    alias: str | None = None  # by which the model was asked; None: the caller made its own
+    tokens_input_audio: int | None = None  # of the input
+    tokens_output_audio: int | None = None  # of the output
+    tokens_input_image: int | None = None  # of the input
+    tokens_output_image: int | None = None  # of the output
+    price_date: str | None = None  # from which day on the price holds; None: always
+    saved_pico: int | None = None  # what it would have cost more without the provider's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,3 +156,8 @@ class Record:
     )  # what its pipeline says of running it again
     began: bool = True  # False when it was claimed, and certainly never run
     postponed: Postponed | None = None  # a breaker was open: the event runs later, uncounted
+    savings: tuple[Saving, ...] = ()  # by what its providers kept of its prompts
+    usage: tuple[UsageLine, ...] = ()  # for the ledger
+    released: tuple[tuple[str, int], ...] = ()  # what its hub had set aside, by account
+    answers: tuple[NewMessage, ...] = ()  # of an agent's turn, stored when its event succeeds
+    apology: NewMessage | None = None  # … and in their place when it failed or is dead

@@ -127,6 +127,7 @@ class Halt:
         open: fields of the steps that had not ended.
         stops: as in `Execution`, this one last.
         same: whether the same execution goes on; after a crash another one does.
+        prompts: the versions of prompts that it uses, as its nodes ask for them.
     """
 
     part: int
@@ -141,6 +142,7 @@ class Halt:
     open: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     stops: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     same: bool = True
+    prompts: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def of(cls, written: Mapping[str, Any]) -> Halt:

@@ -19,7 +19,7 @@ class Scope(StrEnum):
 
     READ = "read"  # look at the owner's things
     WRITE = "write"  # change them: send in, call off, answer
-    ADMIN = "admin"  # manage what is everybody's: keys, breakers; see the hubs
+    ADMIN = "admin"  # manage what is everybody's: keys, breakers, what code agents run; see hubs
 
 
 NEEDS: Mapping[str, Scope] = {
@@ -32,7 +32,14 @@ NEEDS: Mapping[str, Scope] = {
     "replay": Scope.WRITE,
     "record": Scope.WRITE,
     "schedule": Scope.WRITE,
+    "index": Scope.WRITE,
+    "prompts": Scope.WRITE,
     "prune": Scope.WRITE,
+    "talk": Scope.WRITE,
+    "sessions": Scope.WRITE,
+    "processes": Scope.WRITE,
+    "agents": Scope.ADMIN,  # their tools and graphs are code of the hub's machine, named by path
+    "budgets": Scope.ADMIN,
     "keys": Scope.ADMIN,
     "breakers": Scope.ADMIN,
     "hubs": Scope.ADMIN,

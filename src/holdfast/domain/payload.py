@@ -46,6 +46,9 @@ MAX_NESTING = 200
 
 MAX_REPR_CHARS = 2000
 
+LONG_NUMBER = 10**6
+"""From here on a whole number may be somebody's: of a card, of a customer."""
+
 LOST_ENTRY: Entry = ["v", {"lost": "this text did not reach the record"}]
 """Stands where an entry was lost on its way, so that the indexes after it still hold."""
 
@@ -227,15 +230,19 @@ def _too_deep(decoded: Any) -> bool:
 class Texts:
     """The growing pool of one execution, on the side that runs it; for any thread."""
 
-    __slots__ = ("_entries", "_index", "_lists", "_lock", "_shared", "_taken", "_texts")
+    __slots__ = ("_entries", "_index", "_lists", "_lock", "_redact", "_shared", "_taken", "_texts")
 
-    def __init__(self, *event_forms: bytes, before: int = 0) -> None:
+    def __init__(
+        self, *event_forms: bytes, before: int = 0, redact: Callable[[str], str] | None = None
+    ) -> None:
         """Start a pool whose index 0 stands for the event's data.
 
         Args:
             event_forms: JSON spellings of the data; a value that encodes to one of them is index 0.
             before: entries that earlier parts of the record have; only their number counts.
+            redact: what is kept of a text; None: all of it.
         """
+        self._redact = redact
         self._index: dict[bytes, int] = {}
         self._texts: dict[str, int] = {}  # a text handed on from step to step is encoded once
         self._shared: dict[str, int] = {}
@@ -244,7 +251,10 @@ class Texts:
         self._taken = 0
         self._lock = threading.Lock()
         for form in event_forms:
-            self._index[_plain(form)] = 0
+            # The event keeps its data; a step that was given it must not point there for more
+            # than may be kept of it.
+            if redact is None or _redacted(_plain(form), redact) == _plain(form):
+                self._index[_plain(form)] = 0
         self._entries.append(orjson.dumps(EVENT_ENTRY))
         if before:
             self._entries += [b"null"] * (before - 1)
@@ -257,6 +267,18 @@ class Texts:
         """Keep `value` and return its index; a value seen before gets the index it had."""
         with self._lock:
             return self._add(value, depth)
+
+    def add_whole(self, value: Any) -> int:
+        """Keep a value as it is, whatever is redacted elsewhere, and all that comes after it."""
+        with self._lock:
+            if self._redact is not None:
+                # What was kept before stands for redacted texts.
+                self._redact = None
+                self._index.clear()
+                self._texts.clear()
+                self._shared.clear()
+                self._lists.clear()
+            return self._add(value, SPLIT_DEPTH)
 
     def add_shared(self, text: str) -> int:
         """Keep a text that many executions share (a system prompt, a tool's schema)."""
@@ -352,9 +374,62 @@ class Texts:
     def _keep(self, entry: bytes) -> int:
         index = self._index.get(entry)
         if index is None:
+            kept = entry if self._redact is None else _redacted(entry, self._redact)
             index = self._index[entry] = len(self._entries)
-            self._entries.append(entry)
+            self._entries.append(kept)
         return index
+
+
+def _redacted(entry: bytes, redact: Callable[[str], str]) -> bytes:
+    """An entry with each text in it redacted; the very same when nothing was taken out."""
+    if entry.startswith((b'["l"', b'["p"')):
+        return entry
+    given = orjson.loads(entry)
+    match given:
+        case ["d", members, pointed]:
+            names = _redacted_names(members, redact)
+            changed: Any = [
+                "d",
+                {
+                    names[name]: one if name in pointed else redacted(one, redact)
+                    for name, one in members.items()
+                },
+                [names[name] for name in pointed],
+            ]
+        case [kind, value]:
+            changed = [kind, redacted(value, redact)]
+        case _:
+            raise ValueError(f"unknown payload entry {given[:1]!r}")
+    return entry if given == changed else orjson.dumps(changed)
+
+
+def redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """A value of JSON with each text in it redacted, names of members and long numbers too."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        names = _redacted_names(members, redact)
+        return {names[name]: redacted(one, redact) for name, one in members.items()}
+    if isinstance(value, list):
+        return [redacted(one, redact) for one in cast("list[Any]", value)]
+    if type(value) is int and abs(value) >= LONG_NUMBER:
+        text = str(value)
+        told = redact(text)
+        return value if told == text else told
+    return value
+
+
+def _redacted_names(members: Mapping[str, Any], redact: Callable[[str], str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in members:
+        told = redact(name)
+        while told in taken:  # one was called like a placeholder
+            told += "'"
+        taken.add(told)
+        names[name] = told
+    return names
 
 
 def _plain(body: bytes) -> bytes:

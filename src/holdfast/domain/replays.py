@@ -43,7 +43,8 @@ class Plan:
         answers: where answers of models and tools come from: the record, or those asked anew.
         unrecorded: what follows where the record has none: the replay fails, or asks.
         start: name of the node from which on everything runs live; None for no such node.
-        prompts: by node, templates that stand for its `user` and `system` prompt.
+        prompts: by node, templates that stand for its `user` and `system` prompt; or `version`,
+            `name` and `label` of one of the registry.
         aliases: by model alias, the one to ask instead.
     """
 
@@ -64,6 +65,7 @@ class RecordedAttempt:
     """One try of a recorded step, its texts in place."""
 
     n: int
+    call: int | None = None  # n of the try with which its model call began
     status: str
     provider: str | None = None
     model: str | None = None
@@ -77,6 +79,7 @@ class RecordedAttempt:
     error: dict[str, Any] | None = None
     error_class: str | None = None
     http_status: int | None = None
+    prompt: dict[str, Any] | None = None  # `domain.prompts.Pin` of a prompt of the registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +327,7 @@ def _attempt(attempt: Attempt, payload: Payload) -> RecordedAttempt:
     cost = usd(attempt.cost_pico)
     return RecordedAttempt(
         n=attempt.n,
+        call=attempt.call,
         status=attempt.status.value,
         provider=attempt.provider,
         model=attempt.model,
@@ -346,6 +350,13 @@ def _attempt(attempt: Attempt, payload: Payload) -> RecordedAttempt:
         error=attempt.error,
         error_class=attempt.error_class,
         http_status=attempt.http_status,
+        prompt={
+            "name": attempt.prompt_name,
+            "label": attempt.prompt_label,
+            "hash": attempt.prompt_version,
+        }
+        if attempt.prompt_name
+        else None,
     )
 
 

@@ -27,6 +27,12 @@ class Reads(Protocol):
     """What a query may do with a connection: ask."""
 
     frames: Frames
+    dialect: ClassVar[str]  # `sqlite` or `postgresql`, for the few questions that differ
+
+    @property
+    def vectors(self) -> bool:
+        """Whether the database itself compares vectors."""
+        ...
 
     def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
         """All rows of a select."""
@@ -40,12 +46,20 @@ class Writes(Reads, Protocol):
         """The store's clock in microseconds, the same for the whole unit of work."""
         ...
 
+    def later(self) -> int:
+        """The same clock by now: not before anything that this unit of work has read."""
+        ...
+
     def change(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> None:
         """Run an update or delete once per set of values."""
         ...
 
     def insert(self, insert: Insert, rows: Sequence[Sequence[Any]]) -> None:
         """Insert whole rows, in few statements."""
+        ...
+
+    def in_order(self) -> AbstractContextManager[None]:
+        """A span in which the database reads an index in its order rather than sort."""
         ...
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -16,6 +16,7 @@ from .lock import HubLock
 from .migrations import check
 from .registry import address
 from .tables import metadata
+from .vectors import literal
 
 ROWS = 1000
 """Rows read at once."""
@@ -73,6 +74,7 @@ def _copy(file: Path, url: str) -> dict[str, int]:
                         hint="copy into a fresh database: holdfast db upgrade",
                     )
             copied = {name: _copy_table(reading, cursor, name, names) for name, names in tables}
+            _fill_vectors(cursor)
             cursor.execute("ANALYZE")
         return copied
     except (psycopg.Error, sqlite3.Error) as error:
@@ -92,6 +94,39 @@ def _copy_table(
             out.write_row(row)
             count += 1
     return count
+
+
+def _fill_vectors(cursor: psycopg.Cursor[Any]) -> None:
+    """Give pgvector's tables, where there are any, what follows from the bytes copied."""
+    if cursor.execute("SELECT to_regclass('chunk_vectors') IS NULL").fetchall() == [(True,)]:
+        return
+    columns = "chunk_id, owner_id, collection_id, document_id, embedding"
+    pick = (
+        "SELECT id, owner_id, collection_id, document_id, vector FROM chunks WHERE id > %s "
+        "ORDER BY id LIMIT %s"
+    )
+    last = -1
+    while rows := cursor.execute(pick, (last, ROWS)).fetchall():
+        last = rows[-1][0]
+        _copy_vectors(cursor, f"chunk_vectors ({columns})", rows)
+    columns = "owner_id, namespace, key, embedded_by, embedding"
+    pick = (
+        "SELECT owner_id, namespace, key, embedded_by, vector FROM memory_items WHERE "
+        "vector IS NOT NULL AND (owner_id, namespace, key) > (%s, %s, %s) "
+        "ORDER BY owner_id, namespace, key LIMIT %s"
+    )
+    item: tuple[Any, ...] = ("", "", "")
+    while rows := cursor.execute(pick, (*item, ROWS)).fetchall():
+        item = tuple(rows[-1][:3])
+        _copy_vectors(cursor, f"memory_vectors ({columns})", rows)
+
+
+def _copy_vectors(
+    cursor: psycopg.Cursor[Any], into: LiteralString, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    with cursor.copy(f"COPY {into} FROM STDIN") as out:
+        for row in rows:
+            out.write_row((*row[:-1], literal(row[-1])))
 
 
 def _rows(reading: sqlite3.Connection, name: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:

@@ -9,7 +9,7 @@ from socket import SHUT_RDWR, socket
 from typing import Any, LiteralString, cast
 
 import psycopg
-from sqlalchemy import BigInteger, func, select
+from sqlalchemy import BigInteger, func, literal_column, select
 from sqlalchemy import cast as sql_cast
 from typing_extensions import override
 
@@ -32,11 +32,15 @@ _NOW = Statement(
     select(sql_cast(func.extract("epoch", func.statement_timestamp()) * 1_000_000, BigInteger))
 )
 
+HAS_VECTORS = Statement(select(func.to_regclass(literal_column("'chunk_vectors'")).is_not(None)))
+
 _Connection = psycopg.Connection[Row]
 
 
 class PostgresReads(ReadConnection):
     """A connection whose transactions are read-only."""
+
+    dialect = "postgresql"
 
     def __init__(self, connection: _Connection, compiler: Compiler) -> None:
         self.frames = Frames()
@@ -44,6 +48,14 @@ class PostgresReads(ReadConnection):
         self._connection = connection
         self._cursor = connection.cursor()
         self._compiler = compiler
+        self._vectors: bool | None = None
+
+    @property
+    @override
+    def vectors(self) -> bool:
+        if self._vectors is None:
+            ((self._vectors,),) = cast("list[tuple[bool]]", self.rows(HAS_VECTORS, {}))
+        return self._vectors
 
     @override
     def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
@@ -86,8 +98,13 @@ class PostgresWrites(PostgresReads, WriteConnection):
     @override
     def now(self) -> int:
         if self._now is None:
-            ((self._now,),) = cast("list[tuple[int]]", self.rows(_NOW, {}))
+            self._now = self.later()
         return self._now
+
+    @override
+    def later(self) -> int:
+        ((now,),) = cast("list[tuple[int]]", self.rows(_NOW, {}))
+        return now
 
     @override
     def change(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> None:
@@ -97,6 +114,14 @@ class PostgresWrites(PostgresReads, WriteConnection):
     @override
     def insert(self, insert: Insert, rows: Sequence[Sequence[Any]]) -> None:
         self._many(self._compiler.insert(insert, 1).sql, rows)
+
+    @override
+    @contextmanager
+    def in_order(self) -> Generator[None]:
+        # A rollback takes the setting back with everything else.
+        self._cursor.execute("SET LOCAL enable_sort = off")
+        yield
+        self._cursor.execute("SET LOCAL enable_sort = on")
 
     @override
     def begin(self) -> None:

@@ -108,14 +108,18 @@ _EXECUTION = Shape(
 
 EXECUTION_NAMES = (*_EXECUTION.names, *TOTALS.names)
 
+EXECUTION_COLUMNS = (*EXECUTION_NAMES, "suspicious")
+"""With what is only searched by: it follows from the flags."""
+
 
 def execution_row(execution: Execution) -> list[Any]:
-    """An execution in the order of `EXECUTION_NAMES`."""
-    return _EXECUTION.row(execution) + TOTALS.row(execution.totals)
+    """An execution in the order of `EXECUTION_COLUMNS`."""
+    suspicious = 1 if execution.flags.get("suspicious") else None
+    return [*_EXECUTION.row(execution), *TOTALS.row(execution.totals), suspicious]
 
 
 def execution_item(row: Sequence[Any]) -> Execution:
-    """The inverse of `execution_row`."""
+    """An execution out of the columns of `EXECUTION_NAMES`."""
     cut = len(_EXECUTION.names)
     return _EXECUTION.item(row[:cut], totals=TOTALS.item(row[cut:]))
 
@@ -141,6 +145,9 @@ ATTEMPT = Shape(
         "usage",
         "price_source",
         "error_class",
+        "prompt_name",
+        "prompt_label",
+        "prompt_version",
     ),
     status=StepStatus,
 )

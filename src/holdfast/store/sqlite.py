@@ -26,11 +26,18 @@ CACHED_STATEMENTS = 512
 class SqliteReads(ReadConnection):
     """A read-only connection."""
 
+    dialect = "sqlite"
+
     def __init__(self, connection: sqlite3.Connection, compiler: Compiler) -> None:
         self.frames = Frames()
         self.count = 0
         self._connection = connection
         self._compiler = compiler
+
+    @property
+    @override
+    def vectors(self) -> bool:
+        return False
 
     @override
     def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
@@ -81,6 +88,10 @@ class SqliteWrites(SqliteReads, WriteConnection):
         return self._now
 
     @override
+    def later(self) -> int:
+        return self._now  # nobody else has written since
+
+    @override
     def change(self, statement: Statement, values: Sequence[Mapping[str, Any]]) -> None:
         text = self._compiler.text(statement)
         self.count += len(values)
@@ -99,6 +110,11 @@ class SqliteWrites(SqliteReads, WriteConnection):
             values = tuple(chain.from_iterable(rows[start : start + size]))
             self._connection.execute(text.sql, values)
             start += size
+
+    @override
+    @contextmanager
+    def in_order(self) -> Generator[None]:
+        yield  # it does so by itself
 
     @override
     def begin(self) -> None:

@@ -22,8 +22,10 @@ class Store:
 
     def __init__(self, backend: Backend) -> None:
         """Start the threads over `backend`; `registry.open_store` makes one."""
+        self.lanes_apart = backend.lanes_apart
         self._backend = backend
         self._closed = False
+        self._pauses: set[asyncio.Future[None]] = set()
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
         self._reader = Reader(backend.open_reads, self._count)
@@ -40,7 +42,10 @@ class Store:
             StoreRefused: the database took everything but this command.
             HoldfastError: what the command itself says; see there.
         """
-        return cast("R", await self._writers[command.lane].write(command))
+        result = await self._writers[command.lane].write(command)
+        if self._pauses:
+            self._has_stored()
+        return cast("R", result)
 
     async def read(self, query: Query[R]) -> R:
         """Ask a question.
@@ -50,6 +55,24 @@ class Store:
             HoldfastError: what the query itself says; see there.
         """
         return await self._reader.read(query)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long before another try, or until somebody else's command has been stored.
+
+        Not for an answer to a question: a full disk can still be read.
+        """
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pauses.add(stored)
+        try:
+            await asyncio.wait({stored}, timeout=seconds)
+        finally:
+            self._pauses.discard(stored)
+
+    def _has_stored(self) -> None:
+        pauses, self._pauses = self._pauses, set()
+        for stored in pauses:
+            if not stored.done():
+                stored.set_result(None)
 
     @property
     def statements(self) -> Mapping[str, int]:

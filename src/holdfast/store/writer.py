@@ -25,7 +25,7 @@ CAPACITY = 512
 next ones wait."""
 
 FIRST_PAUSE_S = 0.1
-LAST_PAUSE_S = 2.0
+LAST_PAUSE_S = 0.5
 """Between tries to reach a database that is away."""
 
 STUCK_S = 60.0

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from sqlalchemy import Table, bindparam, delete, select
 
-from holdfast.domain.checkpoints import Checkpoint, PendingWrite, Saved
+from holdfast.domain.checkpoints import Checkpoint, PendingWrite, Saved, of_one_task
 from holdfast.errors import HoldfastError, LeaseLost
 from holdfast.store.base import Command, Lane, Writes
 from holdfast.store.frames import from_json, plain, to_json
@@ -292,7 +292,7 @@ class PruneThreads(_Tended):
             drop_threads(tx, [(owner, thread) for thread in self.thread_ids])
             return
         for thread in self.thread_ids:
-            _keep_latest(tx, owner, thread)
+            keep_latest(tx, owner, thread)
 
 
 def drop_threads(tx: Writes, threads: Sequence[tuple[str, str]]) -> None:
@@ -302,15 +302,26 @@ def drop_threads(tx: Writes, threads: Sequence[tuple[str, str]]) -> None:
         tx.change(remove, values)
 
 
-def _keep_latest(tx: Writes, owner: str, thread: str) -> None:
+def keep_latest(tx: Writes, owner: str, thread: str, *, rests: bool = False) -> None:
+    """Delete all of a thread but the newest checkpoint of each namespace; see `drop_threads`.
+
+    Args:
+        tx: the transaction.
+        owner: of the thread.
+        thread: its id.
+        rests: its run is over: namespaces of a subgraph's one task mean nothing any more.
+    """
     rows = tx.rows(_KEPT, {"owner": owner, "thread": thread})
     latest: dict[str, tuple[str, Mapping[str, str]]] = {}
     for ns, id_, metadata, versions in sorted(rows, key=lambda row: row[1]):
         if from_json(metadata).get(DELTA):
             return  # its values are spread over those before
-        latest[ns] = (id_, from_json(versions))
+        if not (rests and of_one_task(ns)):
+            latest[ns] = (id_, from_json(versions))
     gone = [
-        {**_where(owner, thread, ns), "of": id_} for ns, id_, _, _ in rows if id_ != latest[ns][0]
+        {**_where(owner, thread, ns), "of": id_}
+        for ns, id_, _, _ in rows
+        if ns not in latest or id_ != latest[ns][0]
     ]
     tx.change(_REMOVE, gone)
     tx.change(_REMOVE_WRITES, gone)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from sqlalchemy import bindparam, func, select
 
+from holdfast.domain.agents import AGENT
 from holdfast.domain.halts import WaitKind
 from holdfast.domain.status import EventStatus
 from holdfast.errors import AlreadyAnswered, HoldfastError, IllegalMove, InvalidInput, NotFound
@@ -28,6 +29,7 @@ _DUE = Statement(
         waits.c.kind,
         waits.c.child_id,
         events.c.target,
+        events.c.target_kind,
         events.c.pinned,
     )
     .join_from(waits, events, events.c.id == waits.c.event_id)
@@ -104,22 +106,23 @@ class Answer(Command[Resumed]):
             if event is None or event.owner_id != command.owner_id:
                 results.append(NotFound(f"there is no event {command.event_id}"))
                 continue
-            wait = _wait_for(event, known.get(event.id, []), command.wait_id)
+            wait = open_wait(event, known.get(event.id, []), command.wait_id)
             if isinstance(wait, HoldfastError):
                 results.append(wait)
                 continue
             given.append((wait, {"answer": command.given}))
             event.move(EventStatus.QUEUED, now)
             moved[event.id] = event
-            results.append(_resumed(event))
+            results.append(resumed(event))
         answer(tx, given)
         save(tx, moved.values())
         return results
 
 
-def _wait_for(
+def open_wait(
     event: HeldEvent, known: Sequence[StoredWait], wait_id: str | None
 ) -> StoredWait | HoldfastError:
+    """The one wait of an event that is to be answered, or why there is none."""
     asked = [one for one in known if one.kind is WaitKind.ANSWER]
     named = [one for one in asked if wait_id in (None, one.id, one.name)]
     if wait_id is not None and not named and event.status is EventStatus.WAITING:
@@ -140,7 +143,8 @@ def _wait_for(
     return free[0]
 
 
-def _resumed(event: HeldEvent) -> Resumed:
+def resumed(event: HeldEvent) -> Resumed:
+    """What letting an event go on did."""
     return Resumed(event_id=event.id, execution_id=event.execution_id, status=event.status)
 
 
@@ -167,7 +171,7 @@ class _Verb(Command[Resumed]):
                 results.append(refused)
             else:
                 changed[event.id] = event
-                results.append(_resumed(event))
+                results.append(resumed(event))
         save(tx, changed.values())
         return results
 
@@ -262,7 +266,8 @@ class Wake(Command[Woken]):
     """Let events go on whose time has come or is over.
 
     Attributes:
-        versions: graph version by pipeline; others wait on until their version is loaded.
+        versions: graph version by pipeline; others wait on until their version is loaded. Agents
+            are woken whatever version they have.
         limit: at most so many.
     """
 
@@ -281,10 +286,11 @@ def _wake(tx: Writes, command: Wake) -> Woken:
     now = tx.now()
     due = [
         (event_id, wait_id, WaitKind(kind), child_id)
-        for event_id, wait_id, kind, child_id, target, pinned in tx.rows(
+        for event_id, wait_id, kind, child_id, target, target_kind, pinned in tx.rows(
             _DUE, {"now": now, "limit": command.limit}
         )
-        if command.versions.get(target) == pinned
+        # An agent's older versions never come back: its turn goes on with what it is now.
+        if target_kind == AGENT or command.versions.get(target) == pinned
     ]
     held = hold(tx, [event_id for event_id, *_ in due]) if due else {}
     woken: dict[str, HeldEvent] = {}
@@ -302,10 +308,10 @@ def _wake(tx: Writes, command: Wake) -> Woken:
     answer(tx, answers)
     others = save(tx, woken.values())
     others += call_off(tx, late) if late else []
-    forget_duplicates(tx)
+    more = forget_duplicates(tx)
     times = [*tx.rows(_NEXT, {"now": now}), *tx.rows(_NEXT_DELAYED, {"now": now})]
     free_at, free = next_free(tx, now)
-    times.append((free_at,))
+    times += [(free_at,), (now if more else None,)]
     following = min((at for (at,) in times if at is not None), default=None)
     return Woken(
         events=tuple(woken),

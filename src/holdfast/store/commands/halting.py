@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, select, update
 
+from holdfast.domain.checkpoints import Saved
 from holdfast.domain.executions import Execution, Record
 from holdfast.domain.halts import ChildRun, Halt, Wait, WaitKind
 from holdfast.domain.status import (
@@ -26,7 +27,7 @@ from holdfast.store.statements import Insert, Statement, fill, pieces, sized, sl
 from holdfast.store.tables import executions, steps, waits
 from holdfast.store.tables.base import word
 
-from .checkpoints import drop_threads, store_saved
+from .checkpoints import drop_threads, keep_latest, store_saved
 from .held import ANSWER_WAIT, HeldEvent, Moved, hold, save
 
 _INSERT = Insert(waits)
@@ -134,6 +135,7 @@ class Halts:
         self._rows: list[tuple[Record, HeldEvent]] = []
         self._over: list[str] = []  # events whose waits are done with
         self._ended: list[tuple[str, str]] = []  # (owner, thread) to be forgotten
+        self._carried: list[tuple[str, Saved]] = []  # what a session's next turn begins with
         self.new: list[NewChild] = []  # what `write` left for `children.begin`
         self.answered: list[tuple[HeldEvent, ChildRun, Any]] = []  # children that ended meanwhile
 
@@ -150,6 +152,9 @@ class Halts:
                 event.halt = Halt.of(event.halt).broken().to_json()
         elif event.status is not EventStatus.DEAD:  # a dead letter may go on some day
             self.end(event, keep=record.keeps_checkpoints)
+            if event.status is EventStatus.SUCCEEDED:
+                owned = [(run.owner_id, one) for one in record.saved if one.thread_id != event.id]
+                self._carried += owned
 
     def end(self, event: HeldEvent, *, keep: bool = False) -> None:
         """The event rests: nothing goes on from its halt or its checkpoints any more."""
@@ -172,6 +177,11 @@ class Halts:
             store_saved(
                 tx, [(r.execution.owner_id, saved) for r, _ in self._rows for saved in r.saved]
             )
+        if self._carried:
+            store_saved(tx, self._carried)
+            for owner, thread in sorted({(owner, one.thread_id) for owner, one in self._carried}):
+                # A session must not grow with every turn.
+                keep_latest(tx, owner, thread, rests=True)
         before = waits_of(tx, [*(event.id for _, event in self._rows), *self._over])
         kept: set[str] = set()
         rows: list[tuple[Any, ...]] = []

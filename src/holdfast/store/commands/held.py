@@ -149,7 +149,7 @@ def held(row: Row) -> HeldEvent:
     return HeldEvent(**values)
 
 
-def lock(pick: Select[Any], *, skip_locked: bool = False) -> Statement:
+def lock(pick: Select[*tuple[Any, ...]], *, skip_locked: bool = False) -> Statement:
     """A select whose rows nobody else can move until the transaction ends."""
     # A statement of SQLite's loses the clause: there the transaction is the lock.
     return Statement(pick.with_for_update(skip_locked=skip_locked))

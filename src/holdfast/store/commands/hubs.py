@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, update
 from holdfast.domain.hubs import FORGET_US, NewHub
 from holdfast.store.base import Command, Lane, Writes
 from holdfast.store.statements import Conflict, Insert, Statement
-from holdfast.store.tables import hubs
+from holdfast.store.tables import allowances, hubs
 
 _INSERT = Insert(hubs, unless=Conflict(("id",)))
 _SEEN = Statement(
@@ -20,6 +20,7 @@ _SEEN = Statement(
     .values(seen_at=bindparam("at"), stopping=bindparam("stop"))
 )
 _LEFT = Statement(delete(hubs).where(hubs.c.id == bindparam("of")))
+_SET_ASIDE = Statement(delete(allowances).where(allowances.c.hub_id == bindparam("of")))
 _FORGET = Statement(delete(hubs).where(hubs.c.seen_at < bindparam("before")))
 
 
@@ -62,5 +63,7 @@ class HubLeft(Command[None]):
     @classmethod
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[None]:
         """Forget them."""
-        tx.change(_LEFT, [{"of": command.hub_id} for command in commands])
+        left = [{"of": command.hub_id} for command in commands]
+        tx.change(_SET_ASIDE, left)
+        tx.change(_LEFT, left)
         return [None] * len(commands)

@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 from sqlalchemy import bindparam, select
 
+from holdfast.domain.conversations import NewTurn
 from holdfast.domain.events import ANSWERS, NewEvent
 from holdfast.domain.status import EventStatus
 from holdfast.errors import (
@@ -34,7 +35,8 @@ from holdfast.store.statements import (
 from holdfast.store.tables import events
 
 from .halting import Arrival, answer_waiting, awaiting, cancel_halted
-from .held import HeldEvent, Moved, hold, save
+from .held import HeldEvent, Moved, hold, parents_of, save
+from .messages import Turns, questions_of
 from .unique import INSERT_SINGLE, busy_singles, find_duplicates, single_of
 
 
@@ -49,6 +51,8 @@ class Submitted:
         created: False when the key was known.
         duplicate: an event like it was there already; that one stands for both.
         answered: events that waited for this one and go on now.
+        session_id: the conversation it is a turn of.
+        message_id: the message that began the turn, stored with it.
     """
 
     id: str
@@ -57,6 +61,8 @@ class Submitted:
     created: bool
     duplicate: bool = False
     answered: tuple[str, ...] = ()
+    session_id: str | None = None
+    message_id: str | None = None
 
 
 _INSERT = Insert(
@@ -96,7 +102,13 @@ def _by_key(count: int) -> Statement:
 class Submit(Command[Submitted]):
     """Accept an event: queued, once per owner and idempotency key.
 
+    Attributes:
+        turn: the message that the event brings to an agent: stored with it, in the session it is
+            for, which is made if there is none. The event gets that session.
+
     Raises:
+        NotFound: a turn's agent or session is not there, or not the owner's, or not the agent's.
+        IllegalMove: a turn's session is archived.
         IdempotencyConflict: the key was used with another body.
         InvalidInput: a text that a database cannot hold.
         NobodyWaits: it runs nothing by itself, and nothing waits for it.
@@ -107,6 +119,7 @@ class Submit(Command[Submitted]):
     order: ClassVar[int] = 2
     answer_s: ClassVar[float] = 10.0  # whoever sends it waits at a door
     event: NewEvent
+    turn: NewTurn | None = None
 
     @classmethod
     def write_many(
@@ -118,24 +131,60 @@ class Submit(Command[Submitted]):
         fit = [c.event for c, error in zip(commands, refused, strict=True) if error is None]
         same = _duplicates(tx, fit)
         fit = [event for event in fit if event.id not in same]
+        turns = _turns(tx, commands, fit)
+        fit = [event for event in fit if event.id not in turns.refused]
         answered = _answered(tx, fit)
         asked = fit
         fit = [event for event in fit if event.target_kind != ANSWERS or event.id in answered]
+        fit = [event for event in fit if event.id not in turns.known]
+        rows = {event.id: event_row(*turns.placed(event, now)) for event in fit}
         # Sorted, so that two hubs that take the same keys never wait for each other.
-        plain_ones = [event for event in fit if event.singleton_key is None]
-        tx.insert(_INSERT, sorted((event_row(event, now) for event in plain_ones), key=_key_of_row))
+        plain_ones = [rows[event.id] for event in fit if event.singleton_key is None]
+        tx.insert(_INSERT, sorted(plain_ones, key=_key_of_row))
         singles = [event for event in fit if event.singleton_key is not None]
-        tx.insert(
-            INSERT_SINGLE, [event_row(event, now) for event in sorted(singles, key=single_of)]
-        )
+        tx.insert(INSERT_SINGLE, [rows[event.id] for event in sorted(singles, key=single_of)])
         first = _first_by_key(tx, asked)
         busy = busy_singles(tx, singles)
-        return [
+        turns.write([e.id for e in fit if e.id not in busy and _is_first(e, first)])
+        results = [
             error
             or same.get(command.event.id)
+            or turns.refused.get(command.event.id)
             or _result(command.event, first, answered, busy, now)
             for command, error in zip(commands, refused, strict=True)
         ]
+        return _with_messages(tx, commands, results)
+
+
+def _turns(tx: Writes, commands: Sequence[Submit], fit: Sequence[NewEvent]) -> Turns:
+    """The messages that come with events, but for those whose key is known."""
+    with_turn = {c.event.id: c.turn for c in commands if c.turn is not None}
+    brought = [event for event in fit if event.id in with_turn]
+    known = _first_by_key(tx, brought)
+    again = {e.id for e in brought if (e.owner_id, e.idempotency_key or "") in known}
+    new = [(event, with_turn[event.id]) for event in brought if event.id not in again]
+    return Turns(tx, new, again)
+
+
+def _is_first(event: NewEvent, first: Mapping[tuple[str, str], _Known]) -> bool:
+    known = first.get((event.owner_id, event.idempotency_key or ""))
+    return known is None or known[1].id == event.id
+
+
+def _with_messages(
+    tx: Writes, commands: Sequence[Submit], results: list[Submitted | HoldfastError]
+) -> list[Submitted | HoldfastError]:
+    """Those that brought a message are told where it, or the one before it, stands."""
+    told: dict[int, Submitted] = {}
+    for place, (command, result) in enumerate(zip(commands, results, strict=True)):
+        if command.turn is not None and isinstance(result, Submitted):
+            told[place] = result
+    if told:
+        found = questions_of(tx, [result.id for result in told.values()])
+        for place, result in told.items():
+            session_id, message_id = found.get(result.id, (None, None))
+            results[place] = replace(result, session_id=session_id, message_id=message_id)
+    return results
 
 
 _Known = tuple[str, Submitted]
@@ -258,6 +307,7 @@ def event_row(event: NewEvent, now: int) -> tuple[object, ...]:
         event.singleton_key,
         None,  # discarded
         None,  # postponed_for
+        None,  # told_at
     )
 
 
@@ -316,7 +366,8 @@ class Cancel(Command[Cancelled]):
     ) -> Sequence[Cancelled | HoldfastError]:
         """Decide each under the events' locks."""
         now = tx.now()
-        found = hold(tx, [command.event_id for command in commands])
+        ids = [command.event_id for command in commands]
+        found = hold(tx, [*ids, *parents_of(tx, ids)])  # in one order, see `_Batch`
         moved: dict[str, HeldEvent] = {}
         halted: list[HeldEvent] = []
         results: list[Cancelled | HoldfastError] = []

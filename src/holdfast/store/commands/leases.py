@@ -1,32 +1,36 @@
-"""The right to run an event: taking it, keeping it, and taking it from the dead."""
+"""The right to run an event: taking it and keeping it; `reaping` takes it from the dead."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, ClassVar, Self
+from time import monotonic_ns
+from typing import Any, ClassVar, Literal, Self
 
 from sqlalchemy import bindparam, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
+from holdfast.domain.agents import AGENT
 from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Execution, Totals
 from holdfast.domain.halts import Halt
 from holdfast.domain.ids import new_id
 from holdfast.domain.rates import Rate
-from holdfast.domain.redelivery import not_redelivered
-from holdfast.domain.status import EventStatus, ExecutionStatus, event_after
+from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.store.base import Command, Lane, Row, Writes
-from holdfast.store.frames import to_json
+from holdfast.store.queries.agents import TARGETS
+from holdfast.store.queries.turns import FOR_AGENTS, FOR_PIPELINES, ITS_TURN
 from holdfast.store.rows import execution_row
 from holdfast.store.statements import Insert, Statement, fill, sized, slots
 from holdfast.store.tables import events, executions, pauses
 from holdfast.store.tables.base import word
 
-from .halting import Halts, set_aside, waits_of
-from .held import COLUMNS, NAMES, HeldEvent, Moved, held, hold, lock, save
+from .halting import set_aside, waits_of
+from .held import COLUMNS, NAMES, HeldEvent, held, hold, lock, save
+from .horizon import WHOLE, Horizon
 from .rates import FULL, Allowances
-from .turns import ITS_TURN
 
 CLAIMED_COLUMNS = (
     events.c.target,
@@ -37,18 +41,18 @@ CLAIMED_COLUMNS = (
     events.c.origin,
     events.c.replay,
     events.c.session_id,
+    events.c.priority,
 )
 
 
-@cache
-def next_runnable(names: int) -> Statement:
-    """The best events that may run now, locked; what others are claiming is passed over."""
+def _next(*which: ColumnElement[bool]) -> Statement:
     return lock(
         select(*COLUMNS, *CLAIMED_COLUMNS)
         .where(
-            events.c.status == word(EventStatus.QUEUED),
+            *which,
             events.c.available_at <= bindparam("now"),
-            events.c.target.in_(slots("name", names)),
+            events.c.available_at >= bindparam("since"),
+            events.c.priority >= bindparam("priority"),
             events.c.cancel_requested_at.is_(None),
             events.c.target.not_in(select(pauses.c.pipeline)),
             ITS_TURN,
@@ -60,6 +64,16 @@ def next_runnable(names: int) -> Statement:
     )
 
 
+@cache
+def next_runnable(names: int) -> Statement:
+    """The best events that may run now, locked; what others are claiming is passed over."""
+    return _next(*FOR_PIPELINES, events.c.target.in_(slots("name", names)))
+
+
+next_of_agent = _next(*FOR_AGENTS, events.c.target == bindparam("name"))
+"""The same of one agent. Asked for each: no index has those of several in their order."""
+
+
 _INSERT_EXECUTION = Insert(executions)
 _GO_ON = Statement(
     update(executions)
@@ -69,6 +83,8 @@ _GO_ON = Statement(
 
 _ID = NAMES.index("id")
 _OWNER = NAMES.index("owner_id")
+_AVAILABLE_AT = NAMES.index("available_at")
+_SESSION = len(NAMES) + [column.name for column in CLAIMED_COLUMNS].index("session_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +92,17 @@ class Claim(Command[list[Claimed]]):
     """Take the best runnable events, each with a lease, a new fence and a `running` execution.
 
     Attributes:
-        versions: per pipeline name (graph version, code version); only these are taken.
+        kind: whose events; neither kind's wait behind the other's.
+        versions: per pipeline's name or agent's id (graph version, code version); only these are
+            taken.
         once: names of the pipelines whose events must not begin twice.
         rates: of the pipelines that have one; counted for each owner apart.
-        room: how many more of a pipeline may be taken; one that is not named has no limit.
+        room: how many more of a pipeline or agent may be taken; one that is not named has no
+            limit.
         limit: at most so many.
         lease_owner: boot id of the hub.
         lease_us: length of the lease.
+        horizon: where to look; None for everywhere. An agent's queue is always looked at whole.
     """
 
     lane: ClassVar[Lane] = "claim"
@@ -94,6 +114,8 @@ class Claim(Command[list[Claimed]]):
     room: Mapping[str, int] = field(default_factory=dict[str, int])
     once: frozenset[str] = frozenset()
     rates: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
+    horizon: Horizon | None = None
+    kind: Literal["pipeline", "agent"] = "pipeline"
 
     @classmethod
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[Claimed]]:
@@ -106,6 +128,8 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
     picked = _pick(tx, command, now)
     if not picked:
         return []
+    # A turn must not seem to have begun before the one whose end let it.
+    began = tx.later() if any(row[_SESSION] is not None for row in picked) else now
     found = [(held(row[: len(COLUMNS)]), row[len(COLUMNS) :]) for row in picked]
     halted = [event.id for event, _ in found if event.halt is not None]
     answers = waits_of(tx, halted) if halted else {}
@@ -114,12 +138,14 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
     runs: list[list[Any]] = []
     resumed: list[dict[str, Any]] = []
     for event, more in found:
-        target, target_kind, data, traceparent, parent_id, origin, replay, session_id = more
+        target, target_kind, data, traceparent, parent_id, origin, replay, session_id, _ = more
         taken.append(event)
         version = command.versions[target][0]
         if event.pinned not in (None, version):
-            set_aside(event, version, now)
-            continue
+            if target_kind != AGENT:
+                set_aside(event, version, now)
+                continue
+            event.pinned = version  # a conversation goes on, whatever was changed in the meantime
         halt = None if event.halt is None else Halt.of(event.halt)
         goes_on = halt is not None and halt.same
         event.move(EventStatus.RUNNING, now)
@@ -141,7 +167,7 @@ def _claim(tx: Writes, command: Claim) -> list[Claimed]:
             fence=event.fence,
             delivery=event.deliveries,
             crashes=event.crashes,
-            started_at=now,
+            started_at=began,
             goes_on=event.pinned is not None,
             session_id=session_id,
             halt=halt if goes_on else None,
@@ -176,11 +202,19 @@ def _pick(tx: Writes, command: Claim, now: int) -> list[Row]:
     names = sorted(name for name in command.versions if room.get(name, 1) > 0)
     picked: dict[str, Row] = {}
     allowances = Allowances(tx, command.rates, now)
+    horizon = command.horizon if command.kind == "pipeline" else None
+    bound = WHOLE if horizon is None else horizon.bound(now)
+    looks: list[tuple[list[Row], int]] = []
     while names and len(picked) < command.limit:
-        rows = tx.rows(
-            next_runnable(sized(names)),
-            {"now": now, "limit": command.limit, **fill("name", names)},
-        )
+        values = {"now": now, "limit": command.limit, **bound._asdict()}
+        began = monotonic_ns()
+        # The planner sees how large the index has grown and takes another, with all of the dead.
+        with nullcontext() if bound == WHOLE else tx.in_order():
+            if command.kind == "pipeline":
+                rows = tx.rows(next_runnable(sized(names)), {**values, **fill("name", names)})
+            else:
+                rows = _of_agents(tx, names, room, values)
+        looks.append((rows, (monotonic_ns() - began) // 1000))
         if command.rates:
             allowances.hold((row[_OWNER], row[len(COLUMNS)]) for row in rows)
         slow = False
@@ -201,7 +235,35 @@ def _pick(tx: Writes, command: Claim, now: int) -> list[Row]:
             break
         # Pipelines that are full now may have hidden others behind them.
         names = [name for name in names if name not in full]
+    if horizon is not None and looks:
+        rows, took_us = looks[0]
+        if all(row[_ID] in picked for row in rows):
+            found = [(row[-1], row[_AVAILABLE_AT]) for row in rows]
+            more = len(rows) == command.limit
+            horizon.looked(bound, found, more=more, now=now, took_us=took_us)
+        else:
+            horizon.forget()  # what was passed over lies in front
     return list(picked.values())
+
+
+def _of_agents(
+    tx: Writes, names: Sequence[str], room: Mapping[str, int], values: Mapping[str, Any]
+) -> list[Row]:
+    """The best of several agents; those that have nothing queued are not asked."""
+    wanted, limit = set(names), values["limit"]
+    rows = [
+        row
+        for (name,) in tx.rows(TARGETS, {})
+        if name in wanted
+        for row in tx.rows(
+            next_of_agent, {**values, "name": name, "limit": min(limit, room.get(name, limit))}
+        )
+    ]
+    return sorted(rows, key=_place)[:limit]
+
+
+def _place(row: Row) -> tuple[int, int, str]:
+    return -row[-1], row[_AVAILABLE_AT], row[_ID]
 
 
 def _begun(claim: Claimed, versions: tuple[str, str]) -> Execution:
@@ -302,164 +364,3 @@ class ExtendLeases(Command[Extended]):
             )
         save(tx, kept.values())
         return results
-
-
-expired = lock(
-    select(*COLUMNS)
-    .where(
-        events.c.status == word(EventStatus.RUNNING),
-        events.c.lease_until < bindparam("now"),
-        events.c.lease_owner != bindparam("mine"),
-    )
-    .order_by(events.c.lease_until)
-    .limit(bindparam("limit")),
-    skip_locked=True,
-)
-"""Events whose lease ran out in other hands."""
-
-_LEASED_TO = lock(
-    select(*COLUMNS)
-    .where(
-        events.c.status == word(EventStatus.RUNNING),
-        events.c.lease_owner == bindparam("lease_owner"),
-    )
-    .order_by(events.c.id)
-)
-
-_CLOSE = Statement(
-    update(executions)
-    .where(
-        executions.c.id == bindparam("of"),
-        executions.c.status == word(ExecutionStatus.RUNNING),
-    )
-    .values(
-        status=word(ExecutionStatus.CRASHED),
-        finished_at=bindparam("at"),
-        duration_us=bindparam("until") - executions.c.started_at,
-        error=bindparam("error"),
-    )
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenBack:
-    """An event taken from a worker that is gone.
-
-    Attributes:
-        status: what it is now: `queued`, `dead`, `cancelled`, or `failed` if it must not begin
-            twice.
-        execution_id: the execution that was running, now `crashed`.
-        others: parents and children that moved with those given back; told by the first of them.
-    """
-
-    event_id: str
-    owner_id: str
-    execution_id: str | None
-    status: EventStatus
-    others: tuple[Moved, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reap(Command[list[GivenBack]]):
-    """Take back events whose lease ran out; each counts as a crash.
-
-    Attributes:
-        lease_owner: boot id of the hub that asks; its own are left alone.
-        limit: at most so many.
-    """
-
-    lane: ClassVar[Lane] = "claim"
-    order: ClassVar[int] = 6
-    lease_owner: str
-    limit: int = 100
-
-    @classmethod
-    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[GivenBack]]:
-        """One after the other; the second finds nothing left."""
-        now = tx.now()
-        reason = "the hub that ran it stopped renewing its lease"
-        return [
-            _give_back(
-                tx,
-                tx.rows(expired, {"now": now, "mine": command.lease_owner, "limit": command.limit}),
-                reason,
-                counts_as_crash=True,
-            )
-            for command in commands
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class TakeBack(Command[list[GivenBack]]):
-    """Return what a dead boot of this machine still holds; the work did not crash, so none counts.
-
-    Its journal has to be stored first.
-
-    Attributes:
-        counts_as_crash: the work ran in the hub's own process, and may have killed it.
-    """
-
-    lane: ClassVar[Lane] = "claim"
-    order: ClassVar[int] = 7
-    lease_owner: str
-    counts_as_crash: bool = False
-
-    @classmethod
-    def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[GivenBack]]:
-        """Each boot's events in turn."""
-        return [
-            _give_back(
-                tx,
-                tx.rows(_LEASED_TO, {"lease_owner": command.lease_owner}),
-                "the hub that ran it died",
-                counts_as_crash=command.counts_as_crash,
-            )
-            for command in commands
-        ]
-
-
-def _give_back(
-    tx: Writes, rows: Sequence[Row], reason: str, *, counts_as_crash: bool
-) -> list[GivenBack]:
-    now = tx.now()
-    error = {"code": "runner_lost", "message": reason}
-    taken = [held(row) for row in rows]
-    halts = Halts(tx)
-    for event in taken:
-        event.fence += 1  # whoever still runs it can no longer write
-        event.crashes += counts_as_crash
-        event.last_error = error
-        event.move(
-            event_after(
-                ExecutionStatus.CRASHED,
-                crashes=event.crashes,
-                cancel_requested=event.cancel_requested_at is not None,
-                redeliver=bool(event.redeliver),
-            ),
-            now,
-        )
-        if event.status is EventStatus.FAILED:
-            event.last_error = not_redelivered(error)
-        if event.status in (EventStatus.CANCELLED, EventStatus.FAILED):
-            halts.end(event)
-        elif event.halt is not None:
-            event.halt = Halt.of(event.halt).broken().to_json()
-    others = halts.write()
-    others += save(tx, taken)
-    tx.change(
-        _CLOSE,
-        [
-            {"of": event.execution_id, "at": now, "until": now, "error": to_json(error)}
-            for event in taken
-        ],
-    )
-    return [
-        GivenBack(
-            event_id=event.id,
-            owner_id=event.owner_id,
-            execution_id=event.execution_id,
-            status=event.status,
-            others=() if place else tuple(others),
-        )
-        for place, event in enumerate(taken)
-    ]

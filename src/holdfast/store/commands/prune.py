@@ -7,65 +7,48 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, Self
 
-from sqlalchemy import Table, bindparam, delete, select
+from sqlalchemy import bindparam, select
 
 from holdfast.store.base import Command, Lane, Writes
-from holdfast.store.queries.prune import OLD
+from holdfast.store.queries.prune import FOR_GOOD
 from holdfast.store.statements import Statement, fill, pieces, sized, slots
-from holdfast.store.tables import (
-    attempts,
-    events,
-    executions,
-    interventions,
-    payloads,
-    steps,
-    waits,
-)
+from holdfast.store.tables import events
 
-from .checkpoints import drop_threads
-
-_OLDEST = Statement(
-    select(events.c.id, events.c.pinned).where(*OLD).order_by(events.c.id).limit(bindparam("limit"))
-)
+from .forgetting import drop_events
 
 
 @cache
-def _executions_of(count: int) -> Statement:
-    return Statement(select(executions.c.id).where(executions.c.event_id.in_(slots("id", count))))
-
-
-def _delete(table: Table, column: str) -> Statement:
-    return Statement(delete(table).where(table.c[column] == bindparam("of")))
-
-
-_BY_EXECUTION = [_delete(table, "execution_id") for table in (attempts, steps, payloads)]
-_EXECUTION = _delete(executions, "id")
-_WAITS = _delete(waits, "event_id")
-_INTERVENTIONS = _delete(interventions, "event_id")
-_EVENT = _delete(events, "id")
+def _still_there(count: int) -> Statement:
+    return Statement(
+        select(events.c.id, events.c.pinned)
+        .where(
+            events.c.id.in_(slots("id", count)),
+            events.c.owner_id == bindparam("owner_id"),
+            FOR_GOOD,
+        )
+        .order_by(events.c.id)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prune(Command[int]):
-    """Delete ended events of a pipeline with their executions, the oldest first.
+    """Delete ended events with their executions.
 
+    They are looked for beforehand (`OldEvents`): however long that takes, no record waits for it.
     What has not ended stays, and so do dead letters, which somebody may still want to replay.
-    Texts that executions share stay too.
+    Texts that executions share stay too, and what was said in conversations: a message outlives
+    the record of its turn, and goes with its session.
 
     Attributes:
         owner_id: whose.
-        target: name of the pipeline.
-        before: those that ended earlier, microseconds since the epoch.
-        limit: at most so many events; the result is how many it were.
+        event_ids: few, for records wait meanwhile; the result is how many of them were there.
     """
 
     lane: ClassVar[Lane] = "finish"
     order: ClassVar[int] = 8
     weight: ClassVar[int] = 256
     owner_id: str
-    target: str
-    before: int
-    limit: int = 50
+    event_ids: Sequence[str]
 
     @classmethod
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[int]:
@@ -74,24 +57,13 @@ class Prune(Command[int]):
 
 
 def _prune(tx: Writes, command: Prune) -> int:
-    found = tx.rows(
-        _OLDEST,
-        {
-            "owner_id": command.owner_id,
-            "target": command.target,
-            "before": command.before,
-            "limit": command.limit,
-        },
-    )
-    ids = [event_id for event_id, _ in found]
-    drop_threads(tx, [(command.owner_id, id_) for id_, pinned in found if pinned is not None])
-    ran = [
-        execution_id
-        for piece in pieces(ids)
-        for (execution_id,) in tx.rows(_executions_of(sized(piece)), fill("id", piece))
+    found = [
+        row
+        for piece in pieces(command.event_ids)
+        for row in tx.rows(
+            _still_there(sized(piece)), {"owner_id": command.owner_id, **fill("id", piece)}
+        )
     ]
-    for statement in (*_BY_EXECUTION, _EXECUTION):
-        tx.change(statement, [{"of": execution_id} for execution_id in ran])
-    for statement in (_WAITS, _INTERVENTIONS, _EVENT):
-        tx.change(statement, [{"of": event_id} for event_id in ids])
+    ids = [event_id for event_id, _ in found]
+    drop_events(tx, ids, [(command.owner_id, id_) for id_, pinned in found if pinned is not None])
     return len(ids)

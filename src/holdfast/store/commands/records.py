@@ -16,14 +16,18 @@ from holdfast.domain.status import HALTED, EventStatus, ExecutionStatus, event_a
 from holdfast.errors import HoldfastError, IllegalMove, NotFound
 from holdfast.store.base import Command, Lane, Writes
 from holdfast.store.frames import plain
-from holdfast.store.rows import ATTEMPT, EXECUTION_NAMES, STEP, execution_row
+from holdfast.store.rows import ATTEMPT, EXECUTION_COLUMNS, STEP, execution_row
 from holdfast.store.statements import Conflict, Insert, Statement, fill, pieces, sized, slots
 from holdfast.store.tables import attempts, blobs, executions, payloads, steps
 
+from .budgets import release
 from .children import begin, what_came
 from .halting import Halts
 from .held import HeldEvent, Moved, hold, parents_of, save
+from .messages import Answers
 from .recordings import admit
+from .savings import add_savings
+from .usage import write_lines
 
 _BLOBS = Insert(blobs, unless=Conflict(("owner_id", "hash")))
 _PAYLOADS = Insert(payloads)
@@ -33,7 +37,7 @@ _EXECUTIONS = Insert(executions)
 _EXECUTION = Statement(
     update(executions)
     .where(executions.c.id == bindparam("of"))
-    .values({name: bindparam(name) for name in EXECUTION_NAMES if name != "id"})
+    .values({name: bindparam(name) for name in EXECUTION_COLUMNS if name != "id"})
 )
 
 _REOPENED = Statement(
@@ -82,7 +86,7 @@ class Finish(Command[Finished]):
     """Store a record and let it end its event, if its lease still holds.
 
     A record that is stored already changes nothing, so a journal may be replayed. A recording's
-    event is stored with it.
+    event is stored with it; so are the messages of an agent's turn whose outcome is applied.
 
     Raises:
         NotFound: there is no such event, or it is another owner's.
@@ -114,6 +118,7 @@ class _Batch:
 
     def __init__(self, tx: Writes, records: Sequence[Record]) -> None:
         self._tx = tx
+        self._answers = Answers(tx, records)
         ids = [record.execution.event_id for record in records]
         children = [r.execution.event_id for r in records if r.execution.origin == CHILD]
         # With their parents, so that all are locked in the order of ids.
@@ -183,11 +188,13 @@ class _Batch:
         if record.postponed is not None and after is EventStatus.QUEUED:
             event.available_at = now + record.postponed.in_us
             event.postponed_for = plain(record.postponed.breaker)
-            event.deliveries -= 1  # what could not even be tried does not count
+            # What could not even be tried does not count; going on after a halt did not anyway.
+            event.deliveries -= record.part == 0
         if after is EventStatus.CANCELLED and run.status in HALTED:
             run = replace(run, status=ExecutionStatus.CANCELLED, finished_at=now)
             record = replace(record, execution=run)
         self._halts.take(record, event)
+        self._answers.take(record, event)
         event.crashes, event.errors = crashes, errors
         if run.error is not None:
             event.last_error = run.error
@@ -223,6 +230,12 @@ class _Batch:
         others = self._halts.write()
         others += begin(tx, self._halts)
         others += save(tx, self._moved.values())
+        self._answers.write()
+        write_lines(tx, records)
+        release(tx, records)  # together with the lines, so that nothing counts twice or not at all
+        # Last: the rows of a day are shared by all hubs.
+        add_savings(tx, [saving for record in records for saving in record.savings])
+        self._answers.forget()
         return others
 
 
@@ -245,6 +258,6 @@ def _keys(record: Record) -> tuple[str, str]:
 
 
 def _changes(record: Record) -> dict[str, Any]:
-    values = dict(zip(EXECUTION_NAMES, execution_row(record.execution), strict=True))
+    values = dict(zip(EXECUTION_COLUMNS, execution_row(record.execution), strict=True))
     values["of"] = values.pop("id")
     return values

@@ -170,7 +170,8 @@ def _states(tx: Writes, ids: Sequence[str]) -> dict[str, tuple[EventStatus, int]
     }
 
 
-def forget_duplicates(tx: Writes) -> None:
-    """Forget those whose window is over."""
+def forget_duplicates(tx: Writes) -> bool:
+    """Forget those whose window is over; whether there may be more of them."""
     over = tx.rows(_OVER, {"now": tx.now(), "limit": FORGET_AT_MOST})
     tx.change(_FORGET, [{"of_key": key} for (key,) in over])
+    return len(over) == FORGET_AT_MOST

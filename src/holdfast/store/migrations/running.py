@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from holdfast.errors import StoreError, StoreOutdated
 from holdfast.store.registry import address, require_driver
 from holdfast.store.tables import metadata
+from holdfast.store.tables.knowledge import MADE_BY_MIGRATIONS
+from holdfast.store.vectors import follow
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# Alembic is imported by what moves the schema alone: every hub and command looks where it is.
 
 FOLDER = Path(__file__).parent
 
@@ -35,8 +38,11 @@ def upgrade(url: str, revision: str = NEWEST) -> None:
     Raises:
         StoreError: the database cannot be reached or refused.
     """
+    from alembic import command
+
     with _connected(url) as connection:
         command.upgrade(_config(connection), revision)
+        follow(connection)
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -45,6 +51,8 @@ def downgrade(url: str, revision: str) -> None:
     Raises:
         StoreError: the database cannot be reached or refused.
     """
+    from alembic import command
+
     with _connected(url) as connection:
         command.downgrade(_config(connection), revision)
 
@@ -59,15 +67,20 @@ def current(url: str) -> str | None:
     if file is not None and not file.exists():
         return None
     with _connected(url, alone=False) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def head() -> str:
     """The newest revision this code knows."""
-    newest = _scripts().get_current_head()
-    if newest is None:
-        raise AssertionError("the package holds no migrations")
-    return newest
+    return revisions()[-1]
+
+
+@cache
+def revisions() -> tuple[str, ...]:
+    """All that this code knows, in their order; each is the number its file begins with."""
+    return tuple(sorted(file.name[:4] for file in (FOLDER / "versions").glob("[0-9]*_*.py")))
 
 
 def check(url: str) -> None:
@@ -80,8 +93,7 @@ def check(url: str) -> None:
     found, wanted = current(url), head()
     if found == wanted:
         return
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if found is not None and found not in known:
+    if found is not None and found not in revisions():
         raise StoreOutdated(
             f"the database is at revision {found}, which this version of Holdfast does not know",
             hint="run the version of Holdfast that wrote it, or a newer one",
@@ -94,26 +106,34 @@ def check(url: str) -> None:
 
 def compare(url: str) -> list[Any]:
     """What the tables have that the migrated database has not, and the reverse."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
     with _connected(url, alone=False) as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        opts = {"compare_type": True, "include_name": _told_of_by_tables}
+        context = MigrationContext.configure(connection, opts=opts)
         return list(compare_metadata(context, metadata))
+
+
+def _told_of_by_tables(name: str | None, kind: str, _parents: Any) -> bool:
+    return kind not in ("table", "index") or not (name or "").startswith(tuple(MADE_BY_MIGRATIONS))
 
 
 def new_version(url: str, message: str) -> Path:
     """Write a new migration from what `compare` finds; `url` names a migrated scratch database."""
+    from alembic import command
+
     with _connected(url) as connection:
-        number = f"{len(list(_scripts().walk_revisions())) + 1:04d}"
+        number = f"{len(revisions()) + 1:04d}"
         script = command.revision(_config(connection), message, autogenerate=True, rev_id=number)
     if script is None or isinstance(script, list):
         raise AssertionError("one migration was asked for")
     return Path(script.path)
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config(None))
+def _config(connection: Connection) -> Config:
+    from alembic.config import Config
 
-
-def _config(connection: Connection | None) -> Config:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")

@@ -13,9 +13,9 @@ from holdfast.store.base import Query, Reads
 from holdfast.store.rows import EVENT, LISTED_EVENT
 from holdfast.store.statements import Statement
 from holdfast.store.tables import events
-from holdfast.store.tables.base import word
 
 from .pages import check_limit, columns, in_use, page
+from .turns import FOR_AGENTS, FOR_PIPELINES
 
 _BY_ID = Statement(
     select(*columns(events, EVENT.names)).where(
@@ -25,11 +25,10 @@ _BY_ID = Statement(
 
 _BY_STATUS = Statement(select(events.c.status, func.count()).group_by(events.c.status))
 
-_QUEUED_BY_TARGET = Statement(
-    select(events.c.target, func.count())
-    .where(events.c.status == word(EventStatus.QUEUED))
-    .group_by(events.c.target)
-)
+_QUEUED_BY_TARGET = [
+    Statement(select(events.c.target, func.count()).where(*which).group_by(events.c.target))
+    for which in (FOR_PIPELINES, FOR_AGENTS)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +97,8 @@ class CountEvents(Query[dict[EventStatus, int]]):
 
 @dataclass(frozen=True, slots=True)
 class CountQueued(Query[dict[str, int]]):
-    """How many queued events each pipeline has, of all owners: for `holdfast doctor`."""
+    """How many queued events each pipeline and agent has, of all owners: for `holdfast doctor`."""
 
     def run(self, db: Reads) -> dict[str, int]:
-        """Count over the index of the queue."""
-        return dict(db.rows(_QUEUED_BY_TARGET, {}))
+        """Count over the indexes of the queue."""
+        return {name: n for one in _QUEUED_BY_TARGET for name, n in db.rows(one, {})}

@@ -110,6 +110,8 @@ class ListExecutions(Query[list[Execution]]):
     Attributes:
         since, until: bounds of `started_at`, the upper one excluded.
         before: the last id of the page before.
+        suspicious: those in which content checks found something, or those in which none did; what
+            is under way is looked at as it was stored last.
     """
 
     owner_id: str
@@ -118,6 +120,7 @@ class ListExecutions(Query[list[Execution]]):
     event_id: str | None = None
     parent_id: str | None = None
     origin: Origin | None = None
+    suspicious: bool | None = None
     since: int | None = None
     until: int | None = None
     before: str | None = None
@@ -138,7 +141,10 @@ class ListExecutions(Query[list[Execution]]):
                 "before": self.before,
             }
         )
-        statement = page(executions, EXECUTION_NAMES, "started_at", frozenset(filters))
+        names = set(filters)
+        if self.suspicious is not None:
+            names.add("suspicious?" if self.suspicious else "no suspicious?")
+        statement = page(executions, EXECUTION_NAMES, "started_at", frozenset(names))
         values = {"owner_id": self.owner_id, "limit": self.limit, **filters}
         return [execution_item(row) for row in db.rows(statement, values)]
 

@@ -16,6 +16,8 @@ from holdfast.store.statements import Statement, fill, pieces, sized, slots
 from holdfast.store.tables import events, hubs, pauses
 from holdfast.store.tables.base import word
 
+from .turns import FOR_PIPELINES
+
 _PING = Statement(select(literal_column("1", Integer)))
 
 _LEASES = Statement(
@@ -165,7 +167,7 @@ class AllHubs(Query[list[KnownHub]]):
 _READY = (
     select(events.c.id)
     .where(
-        events.c.status == word(EventStatus.QUEUED),
+        *FOR_PIPELINES,
         events.c.available_at
         <= sql_cast(func.extract("epoch", func.statement_timestamp()) * 1_000_000, BigInteger)
         - bindparam("for_us"),

@@ -24,7 +24,8 @@ def page(table: Table, columns: tuple[str, ...], when: str, filters: frozenset[s
         table: has `id` and `owner_id`.
         columns: what to select.
         when: the time column that `since` and `until` look at.
-        filters: `before`, `since`, `until`, or names of columns that must equal.
+        filters: `before`, `since`, `until`, or names of columns that must equal; `column?` and
+            `no column?` for one that holds something, or nothing.
     """
     tests: list[ColumnElement[bool]] = [table.c.owner_id == bindparam("owner_id")]
     for name in sorted(filters):
@@ -35,6 +36,9 @@ def page(table: Table, columns: tuple[str, ...], when: str, filters: frozenset[s
                 tests.append(table.c[when] >= bindparam("since"))
             case "until":
                 tests.append(table.c[when] < bindparam("until"))
+            case _ if name.endswith("?"):
+                column = table.c[name.removeprefix("no ").removesuffix("?")]
+                tests.append(column.is_(None) if name.startswith("no ") else column.is_not(None))
             case _:
                 tests.append(table.c[name] == bindparam(name))
     return Statement(

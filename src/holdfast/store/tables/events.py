@@ -1,9 +1,10 @@
-"""Events, and through two partial indexes the queue."""
+"""Events, and through partial indexes the queue."""
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, text
 
+from holdfast.domain.agents import CHANNELS
 from holdfast.domain.status import EventStatus
 
 from .base import id_column, metadata, one_of
@@ -48,6 +49,7 @@ events = Table(
     Column("singleton_key", Text),
     Column("discarded", Text),  # JSON: of a dead letter, when, by whom and why
     Column("postponed_for", Text),  # name of the open breaker it waits for
+    Column("told_at", BigInteger),  # of a turn from a channel: its end was published there
     one_of("status", EventStatus),
 )
 
@@ -55,9 +57,11 @@ DELAYED = text("status = 'queued' AND available_at > received_at")
 IN_TURN = text("session_id IS NOT NULL AND status IN ('running', 'waiting', 'paused')")
 IN_LINE = text("session_id IS NOT NULL AND status = 'queued'")
 SINGLE = text("singleton_key IS NOT NULL AND status IN ('queued', 'running', 'waiting', 'paused')")
-READY = text("status = 'queued'")
+READY = text("status = 'queued' AND target_kind <> 'agent'")
+READY_AGENTS = text("status = 'queued' AND target_kind = 'agent'")
 LEASED = text("status = 'running'")
 POSTPONED = text("status = 'queued' AND postponed_for IS NOT NULL")
+UNTOLD = text(f"target_kind = 'agent' AND source = '{CHANNELS}' AND told_at IS NULL")
 KEYED = events.c.idempotency_key.is_not(None)
 
 Index(
@@ -67,6 +71,15 @@ Index(
     events.c.id,
     sqlite_where=READY,
     postgresql_where=READY,
+)
+Index(
+    "ix_events_agents",  # apart: neither kind of work waits behind the other's backlog
+    events.c.target,
+    events.c.priority.desc(),
+    events.c.available_at,
+    events.c.id,
+    sqlite_where=READY_AGENTS,
+    postgresql_where=READY_AGENTS,
 )
 Index("ix_events_delayed", events.c.available_at, sqlite_where=DELAYED, postgresql_where=DELAYED)
 Index(
@@ -113,6 +126,7 @@ Index(
     sqlite_where=KEYED,
     postgresql_where=KEYED,
 )
+Index("ix_events_untold", events.c.id, sqlite_where=UNTOLD, postgresql_where=UNTOLD)
 Index(None, events.c.owner_id, events.c.id)
 Index(None, events.c.owner_id, events.c.status, events.c.id)
 Index(None, events.c.owner_id, events.c.target, events.c.id)

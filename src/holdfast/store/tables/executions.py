@@ -45,6 +45,7 @@ executions = Table(
     Column("credits", BigInteger, nullable=False),
     Column("usage_unknown", Integer, nullable=False),
     Column("cost_unknown", Integer, nullable=False),
+    Column("suspicious", Integer),  # 1 when the flags say so, else NULL: what the index is over
     one_of("status", ExecutionStatus),
 )
 Index(None, executions.c.owner_id, executions.c.id)
@@ -56,6 +57,13 @@ Index(
     executions.c.parent_id,
     sqlite_where=executions.c.parent_id.is_not(None),
     postgresql_where=executions.c.parent_id.is_not(None),
+)
+Index(
+    "ix_executions_suspicious",
+    executions.c.owner_id,
+    executions.c.id,
+    sqlite_where=executions.c.suspicious.is_not(None),
+    postgresql_where=executions.c.suspicious.is_not(None),
 )
 
 # SQLite keeps rows of these two inside their primary key: half the trees to write, and a record's
@@ -92,6 +100,7 @@ attempts = Table(
     Column("owner_id", Text, nullable=False),
     Column("step", Integer, primary_key=True, autoincrement=False),
     Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("call", Integer),
     Column("seq", Integer, nullable=False),
     Column("end_seq", Integer),
     Column("status", Text, nullable=False),
@@ -122,6 +131,16 @@ attempts = Table(
     Column("credits", BigInteger, nullable=False),
     Column("error", Text),  # JSON
     Column("error_class", Text),
+    Column("prompt_name", Text),
+    Column("prompt_label", Text),
+    Column("prompt_version", Text),
+    Column("alias", Text),
+    Column("tokens_input_audio", BigInteger),
+    Column("tokens_output_audio", BigInteger),
+    Column("tokens_input_image", BigInteger),
+    Column("tokens_output_image", BigInteger),
+    Column("price_date", Text),
+    Column("saved_pico", BigInteger),
     one_of("status", StepStatus),
     sqlite_with_rowid=False,
 )

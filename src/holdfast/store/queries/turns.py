@@ -1,14 +1,24 @@
-"""Turns of a session: which of its queued events may be claimed."""
+"""What may be claimed: which queued events are whose, and whose turn it is in a session."""
 
 from __future__ import annotations
 
-from sqlalchemy import and_, bindparam, exists, or_, select, tuple_
+from sqlalchemy import and_, bindparam, exists, literal_column, or_, select, tuple_
+from sqlalchemy.sql.elements import ColumnElement
 
+from holdfast.domain.agents import AGENT
 from holdfast.domain.status import EventStatus
 from holdfast.store.tables import events
 from holdfast.store.tables.base import word
 
 E = EventStatus
+
+# Spelled out, as the partial indexes have it: `ix_events_ready` and `ix_events_agents`.
+_AGENT: ColumnElement[str] = literal_column(f"'{AGENT}'")
+_QUEUED = events.c.status == word(E.QUEUED)
+
+FOR_PIPELINES = (_QUEUED, events.c.target_kind != _AGENT)
+FOR_AGENTS = (_QUEUED, events.c.target_kind == _AGENT)
+
 _turn = events.alias("turn")
 _before = events.alias("before")
 
