@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from holdfast.pipelines.nodes import Skip
     from holdfast.pipelines.pipeline import END, Pipeline
     from holdfast.pipelines.state import State
+    from holdfast.pipelines.wording import stored
     from holdfast.recorder import Recorder
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "current_run": "holdfast.pipelines.context",
     "load_card": "holdfast.pipelines.cards.load",
     "load_cards": "holdfast.pipelines.cards.load",
+    "stored": "holdfast.pipelines.wording",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "current_run",
     "load_card",
     "load_cards",
+    "stored",
 ]
 
 

@@ -13,9 +13,12 @@ HoldfastError
 │   ├── VersionGone         version_gone          it began under a version that is not loaded
 │   ├── NotReplayable       not_replayable        there is nothing here that could run it again
 │   ├── NobodyWaits         nobody_waits          an event that only answers waits found none
+│   ├── NameTaken           name_taken            another one of the owner's has that name
+│   ├── VersionMoved        version_moved         it was changed by somebody else meanwhile
 │   └── SingletonBusy       singleton_busy        its pipeline runs one such event at a time
 ├── DeclarationError        bad_declaration       a pipeline is wired wrongly; names the node
-│   └── CardError           bad_card              a card cannot be read; names line and column
+│   ├── CardError           bad_card              a card cannot be read; names line and column
+│   └── PromptFileError     bad_prompt_file       a prompt's file cannot be used; names the line
 ├── ExpressionError         bad_expression        a card's expression cannot be worked out
 │   └── MissingValue        missing_value         a card's reference leads nowhere; names it
 ├── BudgetExceeded          budget_exceeded       an execution has used up what it may spend
@@ -33,6 +36,7 @@ HoldfastError
 │   └── StoreOutdated       store_outdated        the schema is older or newer than the code
 ├── ModelError              model_failed          a model call failed; carries its class
 │   └── AnswerInvalid       answer_invalid        no try produced a valid structured answer
+├── ToolFailed              tool_failed           a tool did not do what it was called for
 ├── BreakerOpen             breaker_open          calls to something outside are not made now
 ├── LeaseLost               lease_lost            another execution has the event by now
 ├── CheckpointError         bad_checkpoint        a checkpoint cannot keep a value
@@ -40,6 +44,8 @@ HoldfastError
 ├── ChildFailed             child_failed          a child execution brought no result; names it
 ├── RunnerLost              runner_lost           the process that ran the work died
 ├── PortError               port_failed           the hub could not answer a running step
+├── ProviderAway            provider_away         its breaker is open: it was not asked
+├── ProviderFailed          provider_failed       a provider the hub asked for a caller failed
 ├── HubSilent               hub_silent            another hub did not answer over the bus
 ├── NotAuthenticated        not_authenticated     a request shows no key that is accepted
 ├── Forbidden               forbidden             the key lacks the scope that is needed
@@ -152,6 +158,18 @@ class NobodyWaits(IllegalMove):
     code = "nobody_waits"
 
 
+class NameTaken(IllegalMove):
+    """Another thing of its kind and owner has that name."""
+
+    code = "name_taken"
+
+
+class VersionMoved(IllegalMove):
+    """What was to be changed has another version by now than the caller expects."""
+
+    code = "version_moved"
+
+
 class SingletonBusy(IllegalMove):
     """Another event of the pipeline with the same singleton key has not ended."""
 
@@ -168,6 +186,12 @@ class CardError(DeclarationError):
     """A card cannot be read or declares something wrong; `fields` names each place."""
 
     code = "bad_card"
+
+
+class PromptFileError(DeclarationError):
+    """The text of a prompt is not one; the message names file and line, or the missing prompt."""
+
+    code = "bad_prompt_file"
 
 
 class ExpressionError(HoldfastError):
@@ -299,10 +323,25 @@ class ModelError(HoldfastError):
         self.http_status = http_status
 
 
+class ContentRefused(ModelError):
+    """A content check refused what a model was to read, or what it said; never repeats it."""
+
+    code = "content_refused"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, error_class="permanent", hint=hint)
+
+
 class AnswerInvalid(ModelError):
     """No try within the limit produced an answer that fits the schema."""
 
     code = "answer_invalid"
+
+
+class ToolFailed(HoldfastError):
+    """An agent's tool did not do what it was called for; the model is told why."""
+
+    code = "tool_failed"
 
 
 class BreakerOpen(HoldfastError):
@@ -314,14 +353,18 @@ class BreakerOpen(HoldfastError):
     Attributes:
         breaker: its name.
         until: microseconds since the epoch at which one call may be tried; None: nobody knows.
+        by_hub: a hub has told that it is open; otherwise only the pipeline says so.
     """
 
     code = "breaker_open"
 
-    def __init__(self, message: str, *, breaker: str, until: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, breaker: str, until: int | None = None, by_hub: bool = False
+    ) -> None:
         super().__init__(message, hint=f"see: holdfast breakers list; it waits for {breaker}")
         self.breaker = breaker
         self.until = until
+        self.by_hub = by_hub
 
 
 class LeaseLost(HoldfastError):
@@ -387,6 +430,21 @@ class PortError(HoldfastError):
     """The hub could not answer what a running step asked, or not in time."""
 
     code = "port_failed"
+
+
+class ProviderAway(HoldfastError):
+    """A provider that a door needs kept failing: its breaker is open, and it was not asked."""
+
+    code = "provider_away"
+
+
+class ProviderFailed(HoldfastError):
+    """A model's provider failed where the hub asked it for a caller.
+
+    What the provider said is in the hub's log alone: it may repeat what nobody else is to see.
+    """
+
+    code = "provider_failed"
 
 
 class HubSilent(HoldfastError):

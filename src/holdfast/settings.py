@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import orjson
 from dotenv import dotenv_values
@@ -28,12 +29,26 @@ from pydantic import (
 from holdfast.domain.breakers import BreakerRules
 from holdfast.domain.hubs import Role
 from holdfast.errors import SettingsError
-from holdfast.llm.aliases import read_aliases
+from holdfast.llm.aliases import Source, read_aliases
+from holdfast.llm.content.redaction import Redaction, read_redactions
+from holdfast.llm.content.rules import DEFAULT_RULES, Rule, read_rules
+from holdfast.llm.embeddings import read_embeddings
+from holdfast.llm.price_list import Tariff, read_prices, read_tariff
+from holdfast.llm.prices import Prices
+from holdfast.llm.registry import module_of
 from holdfast.ports import ModelConfig
+from holdfast.runner.process import SpawnKind
 
 PREFIX = "HOLDFAST_"
 
-ALIASES = {"DATABASE_URL": "database_url", "MANAGER_PORT": "port"}
+ALIASES = {
+    "DATABASE_URL": "database_url",
+    "MANAGER_PORT": "port",
+    "AGENT_INACTIVITY_TIMEOUT": "agent_inactivity_timeout",
+    "PROCESS_CHECK_INTERVAL": "process_check_interval",
+    "MAX_RESTART_ATTEMPTS": "max_restart_attempts",
+    "AGENT_RUNNER_HEARTBEAT_INTERVAL": "agent_runner_heartbeat_interval",
+}
 """Variables without the prefix that are read too; the prefixed form wins."""
 
 FOREIGN = ("HOLDFAST_TEST_",)
@@ -89,8 +104,8 @@ class Settings(BaseModel):
         "needs API keys.",
     )
     roles: tuple[Role, ...] = Field(
-        default=(Role.API, Role.WORKER),
-        description="What this hub does, separated by commas: `api`, `worker`.",
+        default=(Role.API, Role.WORKER, Role.AGENTS),
+        description="What this hub does, separated by commas: `api`, `worker`, `agents`.",
     )
     bus_url: str | None = Field(
         default=None,
@@ -114,9 +129,44 @@ class Settings(BaseModel):
         default=(),
         description="Apps to load, separated by commas: `package.module` or `package.module:name`.",
     )
+    agents: tuple[Path, ...] = Field(
+        default=(),
+        description="Files of agents to apply at the start, separated by commas; see "
+        "docs/agents.md.",
+    )
+    prompts: tuple[Path, ...] = Field(
+        default=(),
+        description="Folders of prompts besides those beside the apps, separated by commas; see "
+        "docs/prompts.md.",
+    )
     models: dict[str, Any] = Field(
         default_factory=dict[str, Any],
         description='Model aliases as JSON: `{"fast": "openai:NAME"}`; see docs/models.md.',
+    )
+    embeddings: dict[str, Any] = Field(
+        default_factory=dict[str, Any],
+        description='Embedding aliases as JSON: `{"default": "openai:NAME"}`; see '
+        "docs/knowledge.md.",
+    )
+    models_file: Path | None = Field(
+        default=None, description="Model aliases as a YAML file; `HOLDFAST_MODELS` wins over it."
+    )
+    prices: Path | None = Field(
+        default=None, description="File with own prices of models, YAML or JSON; see docs/costs.md."
+    )
+    tariff: Path | None = Field(
+        default=None, description="File with credits by operation and alias; see docs/costs.md."
+    )
+    checks: list[Any] | None = Field(
+        default=None,
+        description="Content checks as JSON: "
+        '`[{"check": "secrets", "on": "input", "action": "redact"}]`; see docs/checks.md.',
+    )
+    redact: list[Any] = Field(
+        default_factory=list[Any],
+        description="What no record keeps, as JSON: "
+        '`[{"check": "personal"}, {"pattern": "K-[0-9]{6}", "kind": "customer"}]`; see '
+        "docs/checks.md.",
     )
     runners: int = Field(default=2, ge=1, le=64, description="Runner processes.")
     runner_slots: int = Field(
@@ -125,6 +175,35 @@ class Settings(BaseModel):
     runner_env: tuple[str, ...] = Field(
         default=(),
         description="Names of variables runners inherit although they are hidden by default.",
+    )
+    spawn: SpawnKind = Field(
+        default="auto",
+        description="How runners are started: forked from a warm `zygote`, `plain`, or `auto`: "
+        "forked where that can be.",
+    )
+    agent_inactivity_timeout: float = Field(
+        default=1800.0,
+        ge=0,
+        description="Seconds without a message after which an agent's process is stopped; the next "
+        "message starts it again; 0: never.",
+    )
+    process_check_interval: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Seconds between two looks at agents' processes: whether they are idle, and "
+        "what is wanted of them.",
+    )
+    max_restart_attempts: int = Field(
+        default=5,
+        ge=0,
+        description="Restarts in a row that come to nothing before an agent's process is given up.",
+    )
+    agent_runner_heartbeat_interval: float = Field(
+        default=5.0,
+        gt=0,
+        le=30,
+        description="Seconds between two questions to an agent's process whether it still answers.",
     )
     deadline: float | None = Field(
         default=600.0,
@@ -165,14 +244,16 @@ class Settings(BaseModel):
         default_factory=dict[str, str], repr=False
     )
 
-    @field_validator("apps", "allowed_hosts", "roles", "runner_env", mode="before")
+    @field_validator(
+        "agents", "apps", "allowed_hosts", "prompts", "roles", "runner_env", mode="before"
+    )
     @classmethod
     def _comma_list(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "embeddings", "checks", "redact", mode="before")
     @classmethod
     def _json(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -190,8 +271,6 @@ class Settings(BaseModel):
     @field_validator("roles")
     @classmethod
     def _roles(cls, value: tuple[Role, ...]) -> tuple[Role, ...]:
-        if Role.AGENTS in value:
-            raise ValueError("no hub can take the role agents yet")
         if not value:
             raise ValueError("a hub needs a role")
         return tuple(role for role in Role if role in value)
@@ -224,7 +303,7 @@ class Settings(BaseModel):
             raise SettingsError(
                 f"HOLDFAST_BUS_URL: {alone}, there are no others to join", hint=hint
             )
-        if set(self.roles) != {Role.API, Role.WORKER}:
+        if not {Role.API, Role.WORKER} <= set(self.roles):
             raise SettingsError(f"HOLDFAST_ROLES: {alone}, and it needs api and worker", hint=hint)
         return self
 
@@ -270,6 +349,11 @@ class Settings(BaseModel):
         return Role.WORKER in self.roles and self.dispatch == "direct"
 
     @property
+    def runs_agents(self) -> bool:
+        """Whether this hub runs agents."""
+        return Role.AGENTS in self.roles
+
+    @property
     def store_url(self) -> str:
         """The database, as a URL."""
         return self.database_url or f"sqlite:///{self.home.absolute() / 'holdfast.db'}"
@@ -285,7 +369,62 @@ class Settings(BaseModel):
         Raises:
             SettingsError: an alias is wrong; the message names it.
         """
-        return read_aliases(self.models, self.environment)
+        acting = [rule.plain() for rule in self.check_rules() if rule.action != "flag"]
+        file = None if self.models_file is None else _aliases_in(self.models_file)
+        configs = read_aliases(self.models, self.environment, file=file)
+        return {name: replace(config, checks=acting) for name, config in configs.items()}
+
+    def embedding_configs(self) -> dict[str, ModelConfig]:
+        """The embedding aliases, secrets resolved; only the hub needs them.
+
+        Raises:
+            SettingsError: an alias is wrong; the message names it.
+        """
+        return read_embeddings(self.embeddings, self.environment)
+
+    def preload(self) -> tuple[str, ...]:
+        """Modules that a zygote imports for the runners it forks: the providers in use, agents."""
+        providers = sorted({config.provider for config in self.model_configs().values()})
+        vendors = [module for name in providers if (module := module_of(name)) is not None]
+        return (*vendors, *(("holdfast.agents.build",) if self.runs_agents else ()))
+
+    def price_list(self) -> Prices:
+        """What calls cost: own prices over the list, and aliases that are priced as others.
+
+        Raises:
+            SettingsError: the file of own prices is wrong; the message says where.
+        """
+        own = {} if self.prices is None else read_prices(self.prices, "HOLDFAST_PRICES")
+        as_others = {
+            alias: config.price for alias, config in self.model_configs().items() if config.price
+        }
+        return Prices(own, as_others)
+
+    def own_tariff(self) -> Tariff:
+        """Credits by operation and alias.
+
+        Raises:
+            SettingsError: the file is wrong; the message says where.
+        """
+        return Tariff() if self.tariff is None else read_tariff(self.tariff, "HOLDFAST_TARIFF")
+
+    def check_rules(self) -> tuple[Rule, ...]:
+        """The content checks; the usual ones where nothing is set.
+
+        Raises:
+            SettingsError: a rule is wrong; the message names it.
+        """
+        if self.checks is None:
+            return DEFAULT_RULES
+        return read_rules(self.checks, "HOLDFAST_CHECKS")
+
+    def redactions(self) -> tuple[Redaction, ...]:
+        """What is taken out of all that is recorded.
+
+        Raises:
+            SettingsError: a rule is wrong; the message names it.
+        """
+        return read_redactions(self.redact, "HOLDFAST_REDACT")
 
     def runner_environment(self) -> dict[str, str]:
         """What a runner inherits: no setting of the hub's, no key that no alias uses."""
@@ -335,6 +474,32 @@ def load(
             f"{name}: {first['msg'].removeprefix('Value error, ')}",
             hint=Settings.model_fields[str(first["loc"][0])].description or "",
         ) from None
+
+
+def _aliases_in(path: Path) -> tuple[dict[str, Any], Source]:
+    """The aliases of a YAML file, and where each thing stands in it.
+
+    Raises:
+        SettingsError: it cannot be read, or is no mapping of aliases.
+    """
+    from holdfast.pipelines.cards.faults import Faults
+    from holdfast.pipelines.cards.reader import Reader
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = type(error).__name__
+        raise SettingsError(f"HOLDFAST_MODELS_FILE: {path} cannot be read ({reason})") from error
+    faults = Faults(str(path))
+    read = Reader(faults).read(text)
+    if faults.found:
+        raise SettingsError("; ".join(str(fault) for fault in faults.sorted()))
+    if not isinstance(read, dict):
+        raise SettingsError(
+            f"{path}:1: expected aliases", hint="NAME: provider:model, one below the other"
+        )
+    aliases = cast("dict[str, Any]", read)
+    return aliases, Source(str(path), lambda at: faults.place(at, key=True)[0])
 
 
 def _nearest(field: str) -> str:

@@ -9,7 +9,13 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
 from . import (
+    agent_socket,
+    agent_sse,
+    agents,
     breakers,
+    budgets,
+    collections,
+    context_cache,
     dead_letters,
     events,
     executions,
@@ -17,10 +23,13 @@ from . import (
     keys,
     pipelines,
     problems,
+    prompts,
     recordings,
     retention,
     schedules,
+    sessions,
     system,
+    usage,
 )
 from .doorkeeper import KeyCheck, guarded
 from .hosts import HostCheck
@@ -67,14 +76,24 @@ def create_api(parts: ApiParts) -> FastAPI:
         hubs,
         pipelines,
         breakers,
+        context_cache,
+        prompts,
         recordings,
         schedules,
+        collections,
+        usage,
+        budgets,
+        agent_sse,
+        agents,
+        sessions,
         system,
     )
     routers = [room.router for room in (rooms if parts.doors else [system])]
     for router in routers:
         app.include_router(router)
-    routes = [route for router in routers for route in router.routes]
+    sockets = agent_socket.routes if parts.doors else []
+    app.router.routes.extend(sockets)
+    routes = [*sockets, *(route for router in routers for route in router.routes)]
     guarded(routes)
     problems.install(app, routes)
     system.describe_metrics(parts.kit.metrics)

@@ -104,7 +104,8 @@ async def list_dead_letters(
             limit=query.limit,
         ),
     )
-    items = [event_body(event, with_data=False) for event in found]
+    registry = parts_of(request).kit.registry
+    items = [event_body(registry, event, with_data=False) for event in found]
     return json(page_body(items, router.prefix, request.query_params, query.limit))
 
 
@@ -158,7 +159,7 @@ async def get_dead_letter(request: Request, caller: Caller, event_id: IdInPath) 
     """Look a dead letter up with its whole history; also one that was replayed or discarded."""
     _check(event_id)
     found = await letters.dead_letter(parts_of(request).kit, event_id, caller.owner_id)
-    body = event_detail(found.whole)
+    body = event_detail(parts_of(request).kit.registry, found.whole)
     body["history"] = _history(found)
     return json(body)
 

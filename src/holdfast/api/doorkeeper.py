@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, cast
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from starlette.routing import BaseRoute
+from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 from typing_extensions import override
 
 from holdfast.domain.keys import NEEDS, Principal
 from holdfast.errors import Forbidden, NotAuthenticated
 from holdfast.operations.keyring import Keyring
 
-from .problems import problem
+from .problems import refuse
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """What supervisors ask, who have no key; it tells nothing about anybody's things."""
-
-POLICY_VIOLATION = 1008
-"""Close code of a WebSocket that shows no accepted key (RFC 6455, 7.4.1)."""
 
 _PRINCIPAL = "holdfast.principal"
 
@@ -67,10 +66,7 @@ class KeyCheck:
                 key = shown_key(scope["headers"])
                 scope[_PRINCIPAL] = self._keyring.admit(key, trusted=self._trusted)
             except NotAuthenticated as error:
-                if scope["type"] == "websocket":
-                    await send({"type": "websocket.close", "code": POLICY_VIOLATION})
-                else:
-                    await problem(error)(scope, receive, send)
+                await refuse(error, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -97,12 +93,17 @@ def shown_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return keys[0].decode("latin-1")
 
 
-def principal(request: Request) -> Principal:
+def principal(request: HTTPConnection) -> Principal:
     """Who is asking; their scopes were checked at the route's door."""
     return cast("Principal", request.scope[_PRINCIPAL])
 
 
-def _require(caller: Principal, wanted: str) -> None:
+def require(caller: Principal, wanted: str) -> None:
+    """Make sure that the caller has a scope.
+
+    Raises:
+        Forbidden: they have not.
+    """
     if wanted not in caller.scopes:
         raise Forbidden(
             f"this needs the scope {wanted}, which the API key does not have",
@@ -123,10 +124,31 @@ class Door(APIRoute):
 
         async def checked(request: Request) -> Response:
             if wanted is not None:
-                _require(principal(request), wanted)
+                require(principal(request), wanted)
             return await handle(request)
 
         return checked
+
+
+class SocketDoor(WebSocketRoute):
+    """A WebSocket nobody opens without the scope of its verb.
+
+    Args:
+        path: with parameters, as routes have it.
+        endpoint: called with each WebSocket, not accepted yet.
+        verb: of `domain.keys.NEEDS`.
+    """
+
+    def __init__(
+        self, path: str, endpoint: Callable[[WebSocket], Awaitable[None]], *, verb: str
+    ) -> None:
+        wanted = NEEDS[verb].value
+
+        async def checked(socket: WebSocket) -> None:
+            require(principal(socket), wanted)
+            await endpoint(socket)
+
+        super().__init__(path, checked, name=getattr(endpoint, "__name__", None))
 
 
 def needed(route: APIRoute) -> str | None:
@@ -152,5 +174,5 @@ def guarded(routes: Iterable[BaseRoute]) -> None:
         TypeError: one is not; the message names it.
     """
     for route in routes:
-        if not isinstance(route, Door):
+        if not isinstance(route, Door | SocketDoor):
             raise TypeError(f"{route} is no Door: APIRouter(route_class=Door)")

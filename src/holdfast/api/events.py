@@ -16,6 +16,7 @@ from holdfast.operations.cancel import cancel_event
 from holdfast.operations.submit import submit
 from holdfast.operations.views import View
 from holdfast.operations.wait import ended_within, event_at_rest
+from holdfast.pipelines.registry import Registry
 from holdfast.store.commands import Submitted
 from holdfast.store.queries import ListEvents
 
@@ -81,7 +82,7 @@ async def submit_event(request: Request) -> Response:
     headers = {"location": event_path(submitted.id)}
     event = None if whole is None else whole.event
     if whole is not None and whole.event.status in EVENT_ENDS:
-        body = event_detail(whole)
+        body = event_detail(parts.kit.registry, whole)
         body |= {"created": submitted.created, "duplicate": submitted.duplicate}
         return json(body, 200, headers)
     accepted = {
@@ -104,8 +105,9 @@ async def list_events(
     request: Request, caller: Caller, query: Annotated[EventQuery, Query()]
 ) -> Response:
     """List events, newest first, without their data."""
+    kit = parts_of(request).kit
     found = await read.events(
-        parts_of(request).kit,
+        kit,
         ListEvents(
             owner_id=caller.owner_id,
             status=query.status,
@@ -114,7 +116,7 @@ async def list_events(
             **query.bounds(),
         ),
     )
-    items = [event_body(event, with_data=False) for event in found]
+    items = [event_body(kit.registry, event, with_data=False) for event in found]
     return json(page_body(items, router.prefix, request.query_params, query.limit))
 
 
@@ -135,7 +137,8 @@ async def get_event(
     _check(event_id)
     if query.wait:
         await event_at_rest(parts.kit, parts.ended, event_id, caller.owner_id, query.wait)
-    return json(event_detail(await read.event_whole(parts.kit, event_id, caller.owner_id)))
+    whole = await read.event_whole(parts.kit, event_id, caller.owner_id)
+    return json(event_detail(parts.kit.registry, whole))
 
 
 @router.post(
@@ -175,10 +178,10 @@ async def _submit_and_wait(
     return submitted, await read.event_whole(parts.kit, submitted.id, owner_id)
 
 
-def event_detail(whole: read.EventWithRuns) -> View:
+def event_detail(registry: Registry, whole: read.EventWithRuns) -> View:
     """An event with its executions, and the result of the newest once it rests."""
-    body = event_body(whole.event)
-    body["executions"] = [execution_body(one) for one in whole.executions]
+    body = event_body(registry, whole.event)
+    body["executions"] = [execution_body(registry, one) for one in whole.executions]
     body["result"] = None if whole.last is None else _result(whole.last)
     return body
 

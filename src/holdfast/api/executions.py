@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from holdfast.domain.events import Origin
 from holdfast.domain.ids import is_id
@@ -24,19 +25,35 @@ from holdfast.operations.pause import pause
 from holdfast.operations.progress import follow
 from holdfast.operations.replay import UNCHANGED, replay
 from holdfast.operations.resume import NOTHING, migrate, resume
-from holdfast.operations.views import microseconds, record_view
+from holdfast.operations.views import agent_name, microseconds, record_view
 from holdfast.store.commands import Resumed
 from holdfast.store.queries import ListExecutions
 
 from . import schemas
 from .doorkeeper import Door, needs
-from .fields import Id, IdInPath, Page, PipelineName, Strict, Time
+from .fields import (
+    REF,
+    Flag,
+    Id,
+    IdInPath,
+    Page,
+    PipelineName,
+    Strict,
+    Time,
+)
 from .intake import idempotency_key
 from .openapi import BODY_PROBLEMS, KEY_HEADER, answers, json_request, stream_answer
 from .parts import Caller, parts_of
 from .requests import no_body, no_query, read_model, single_values
-from .responses import ROOT, event_links, execution_body, execution_links, json, page_body
-from .streaming import EventStream, position
+from .responses import (
+    ROOT,
+    event_links,
+    execution_body,
+    execution_links,
+    json,
+    page_body,
+)
+from .streaming import EventStream, frame, position
 
 router = APIRouter(prefix=f"{ROOT}/executions", tags=["executions"], route_class=Door)
 
@@ -49,6 +66,9 @@ class ExecutionQuery(Page):
     event_id: Id | None = Field(None, description="Of this event only.")
     parent_id: Id | None = Field(None, description="Children and replays of this execution only.")
     origin: Origin | None = Field(None, description="Only those that come from another so.")
+    suspicious: Flag | None = Field(
+        None, description="Only those in which content checks found something, or nothing."
+    )
 
 
 class ResumeBody(Strict):
@@ -59,10 +79,19 @@ class ResumeBody(Strict):
 
 
 class PromptBody(Strict):
-    """Templates that stand for a node's prompt."""
+    """Templates that stand for a node's prompt, or another version of it."""
 
     user: str | None = None
     system: str | None = None
+    version: Annotated[str, Field(pattern=REF)] | None = Field(
+        None, description="Of a prompt of the registry: a label or a hash."
+    )
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if self.version is not None and (self.user is not None or self.system is not None):
+            raise ValueError("a version, or templates: not both")
+        return self
 
 
 class ReplayBody(Strict):
@@ -150,10 +179,12 @@ async def list_executions(
             event_id=query.event_id,
             origin=query.origin,
             parent_id=query.parent_id,
+            suspicious=query.suspicious,
             **query.bounds(),
         ),
     )
-    items = [execution_body(one) for one in found]
+    registry = parts_of(request).kit.registry
+    items = [execution_body(registry, one) for one in found]
     return json(page_body(items, router.prefix, request.query_params, query.limit))
 
 
@@ -173,6 +204,7 @@ async def get_execution(request: Request, caller: Caller, execution_id: IdInPath
     whole = await read.execution(kit, execution_id, caller.owner_id)
     family = await read.family(kit, execution_id, caller.owner_id)
     view = record_view(whole.execution, whole.steps, whole.attempts, whole.payload, family)
+    view["agent"] = agent_name(kit.registry, whole.execution.kind, whole.execution.name)
     view["links"] = execution_links(execution_id, whole.execution.event_id)
     return json(view)
 
@@ -401,7 +433,8 @@ async def stream(
     if execution.status in EXECUTION_ENDS and after >= execution.seq:
         return Response(status_code=204)  # tells an EventSource to come no more
     entries = follow(parts.kit, execution_id, caller.owner_id, after)
-    return EventStream(execution_id, entries, parts.stopping, parts.keyring.leaving(caller))
+    write = partial(frame, execution_id)
+    return EventStream(entries, write, parts.stopping, parts.keyring.leaving(caller))
 
 
 def _moved(moved: Resumed, execution_id: str) -> Response:

@@ -56,6 +56,9 @@ Source = Annotated[
 
 NAME_PATTERN = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_NAME_CHARS}}}", re.ASCII)
 
+REF = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+"""A label of a prompt, or a hash or the beginning of one."""
+
 PipelineName = Annotated[
     str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[A-Za-z0-9._-]+$")
 ]
@@ -72,6 +75,20 @@ IdInPath = Annotated[str, Path(json_schema_extra={"format": "uuid"})]
 """Not checked by its form: what is no id is not found, like an id nobody has."""
 
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Most items of the page.")]
+
+
+def read_flag(value: Any) -> bool:
+    """True or false out of a query.
+
+    Raises:
+        ValueError: it says neither.
+    """
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise ValueError("true or false")
+
+
+Flag = Annotated[bool, BeforeValidator(read_flag), WithJsonSchema({"type": "boolean"})]
 
 Wait = Annotated[
     float,

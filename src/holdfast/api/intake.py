@@ -117,7 +117,7 @@ async def read_event(request: Request) -> Intake:
         )
     fields = cast("dict[str, Any]", body)
     check_depth(fields.get("data"))
-    traceparent = _traceparent(request.headers.get("traceparent"))
+    traceparent = traceparent_of(request)
     if media == JSON:
         plain = _checked(PlainEvent, fields)
         return Intake(
@@ -187,6 +187,11 @@ def idempotency_key(request: Request) -> str | None:
             ],
         )
     return keys[0]
+
+
+def traceparent_of(request: Request) -> str | None:
+    """The W3C trace context that a request carries."""
+    return _traceparent(request.headers.get("traceparent"))
 
 
 def _traceparent(text: str | None) -> str | None:

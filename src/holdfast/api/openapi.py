@@ -29,6 +29,7 @@ TITLES = {
     415: "The body is of another type.",
     421: "The request is for another host.",
     422: "A field is wrong.",
+    502: "A model's provider failed.",
     503: "The hub cannot work now.",
 }
 
@@ -76,11 +77,16 @@ def event_request(bodies: Mapping[str, type[BaseModel]], query: type[BaseModel])
         KEY_HEADER,
         _header("traceparent", "W3C trace context; goes through to the provider's call."),
     ]
-    asked = [
+    parameters = headers + query_parameters(query)
+    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
+
+
+def query_parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
+    """The documented query of a route that reads it by itself."""
+    return [
         {"name": name, "in": "query", "schema": schema}
         for name, schema in query.model_json_schema()["properties"].items()
     ]
-    return {"requestBody": {"required": True, "content": content}, "parameters": headers + asked}
 
 
 def json_request(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

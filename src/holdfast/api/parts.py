@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
 
 from holdfast.domain.keys import Principal
 from holdfast.operations.keyring import Keyring
 from holdfast.operations.kit import Kit
+from holdfast.operations.talks import Talks
 from holdfast.operations.wait import EndedEvents
 
 from .doorkeeper import principal
@@ -25,6 +27,7 @@ class ApiParts:
         kit: for the operations.
         keyring: knows who is asking.
         ended: wakes requests that wait for an event.
+        talks: wakes who follows a conversation.
         not_ready: reasons why the hub cannot work now; empty when it can.
         version: of Holdfast.
         doors: whether others' requests are taken; else only what supervisors ask.
@@ -37,6 +40,7 @@ class ApiParts:
     kit: Kit
     keyring: Keyring
     ended: EndedEvents
+    talks: Talks
     not_ready: Callable[[], list[str]]
     version: str
     doors: bool = True
@@ -51,7 +55,7 @@ class ApiParts:
         self.ended.close()
 
 
-def parts_of(request: Request) -> ApiParts:
+def parts_of(request: HTTPConnection) -> ApiParts:
     """The parts the application was made with."""
     return cast("ApiParts", request.app.state.parts)
 

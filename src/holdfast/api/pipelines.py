@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field
 
 from holdfast.errors import NotFound
+from holdfast.operations.estimate import estimate
 from holdfast.operations.many import whole_pipeline
 from holdfast.operations.views import View
 from holdfast.pipelines.base import Declaration
@@ -44,7 +47,7 @@ class WholeVerb(StrEnum):
     openapi_extra=needs("look"),
 )
 async def list_pipelines(request: Request) -> Response:
-    """List the loaded pipelines, and the apps that are left out with the reason."""
+    """List the loaded pipelines, Holdfast's own last, and the apps left out with the reason."""
     registry = parts_of(request).kit.registry
     failures = [
         {
@@ -55,7 +58,8 @@ async def list_pipelines(request: Request) -> Response:
         }
         for failure in registry.failures
     ]
-    items = [_summary(one) for one in sorted(registry, key=lambda one: one.name)]
+    loaded = sorted([*registry, *registry.built_in], key=lambda one: (one.built_in, one.name))
+    items = [_summary(one) for one in loaded]
     return json({"items": items, "failures": failures})
 
 
@@ -68,13 +72,39 @@ async def list_pipelines(request: Request) -> Response:
 async def get_pipeline(request: Request, name: str) -> Response:
     """Show a pipeline: the schema of its events, its nodes and edges."""
     registry = parts_of(request).kit.registry
-    if name not in registry:
-        known = ", ".join(sorted(one.name for one in registry)) or "none is loaded"
+    if name not in (names := {one.name for one in registry}):
+        known = ", ".join(sorted(names)) or "none is loaded"
         raise NotFound(f"there is no pipeline {name!a}", hint=f"known: {known}")
     declaration = registry.get(name)
     view = _summary(declaration)
     view["event_schema"] = declaration.schema()
     view["graph"] = declaration.describe()
+    return json(view)
+
+
+class EstimateBody(Strict):
+    """Body of an estimate."""
+
+    data: Any = Field(description="Of the event.")
+
+
+# Before the verbs of `/{name}/{verb}`, or it would be taken for one.
+@router.post(
+    "/{name}/estimate",
+    responses=answers({200: (schemas.Estimate, "An estimate.")}, *BODY_PROBLEMS),
+    dependencies=[Depends(no_query)],
+    openapi_extra={**json_request(EstimateBody), **needs("look")},
+)
+async def estimate_run(request: Request, caller: Caller, name: str) -> Response:
+    """Estimate what one execution takes: from its prompts, and from past executions.
+
+    Nothing is run or stored. What nobody can know is null.
+    """
+    body = await read_model(request, EstimateBody)
+    kit = parts_of(request).kit
+    if name not in {one.name for one in kit.registry}:
+        raise NotFound(f"there is no pipeline {name!a}")
+    view = await estimate(kit, owner_id=caller.owner_id, pipeline=name, data=body.data)
     return json(view)
 
 
@@ -92,7 +122,7 @@ async def whole(request: Request, caller: Caller, name: str, verb: WholeVerb) ->
     """
     body = await read_model(request, WholeBody, may_be_empty=True)
     kit = parts_of(request).kit
-    if name not in kit.registry:
+    if name not in {one.name for one in kit.registry}:
         raise NotFound(f"there is no pipeline {name!a}")
     done = await whole_pipeline(kit, verb.value, name, caller.owner_id, dry_run=body.dry_run)
     return json(asdict(done))
@@ -102,6 +132,7 @@ def _summary(declaration: Declaration) -> View:
     return {
         "name": declaration.name,
         "kind": declaration.kind,
+        "built_in": declaration.built_in,
         "version": declaration.version,
         "code_version": declaration.code_version,
         "description": declaration.description,

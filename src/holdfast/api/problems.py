@@ -27,6 +27,9 @@ from holdfast.errors import (
     NotAuthenticated,
     NotFound,
     NotReady,
+    ProviderAway,
+    ProviderFailed,
+    SettingsError,
     StoreError,
     StoreRefused,
     UnsupportedMedia,
@@ -51,7 +54,10 @@ STATUS: Mapping[type[HoldfastError], int] = {
     InvalidInput: 422,
     HubFault: 500,
     StoreRefused: 500,
+    ProviderFailed: 502,
     NotReady: 503,
+    ProviderAway: 503,
+    SettingsError: 503,  # something asked for needs what this hub is not set up for
     StoreError: 503,
 }
 """The status of each error; a class that is not listed has its nearest base's."""
@@ -64,19 +70,43 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
     503: {"retry-after": str(RETRY_AFTER_S)},
 }
 
+DENIAL = "websocket.http.response"
+"""Extension of ASGI by which a WebSocket that is not opened gets an HTTP answer."""
+
+POLICY_VIOLATION = 1008
+"""Close code of a WebSocket that shows no accepted key (RFC 6455, 7.4.1)."""
+
 MAX_SHOWN_CHARS = 80
 """Characters of a refused value that an error repeats."""
 
 
+def status_of(error: HoldfastError) -> int:
+    """The HTTP status of an error."""
+    return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
+
+
+def outward(error: HoldfastError) -> HoldfastError:
+    """An error as others may see it: of one that is the hub's own, nothing but that."""
+    if status_of(error) != HTTPStatus.INTERNAL_SERVER_ERROR:
+        return error
+    log.error("api.failed", code=error.code, error=str(error))
+    return HubFault("the hub met a fault of its own", hint="its log has the details")
+
+
 def problem(error: HoldfastError) -> Response:
     """The answer that tells of an error."""
-    status = next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("api.failed", code=error.code, error=str(error))
-        error = HubFault("the hub met a fault of its own", hint="its log has the details")
+    status, error = status_of(error), outward(error)
     return _answer(
         status, error.code, error.message, error.hint, error.fields, _HEADERS.get(status)
     )
+
+
+async def refuse(error: HoldfastError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request with an error; of a WebSocket, instead of opening it."""
+    if scope["type"] == "websocket" and DENIAL not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION})  # all the server can tell
+    else:
+        await problem(error)(scope, receive, send)
 
 
 def _answer(

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from holdfast.domain.events import Event
 from holdfast.domain.executions import Execution
 from holdfast.domain.payload import encode
-from holdfast.operations.views import View, event_view, execution_view
+from holdfast.operations.views import View, agent_name, event_view, execution_view
+from holdfast.pipelines.registry import Registry
 
 ROOT = "/api/v1"
 
@@ -50,16 +51,18 @@ def execution_links(execution_id: str, event_id: str) -> View:
     }
 
 
-def event_body(event: Event, *, with_data: bool = True) -> View:
+def event_body(registry: Registry, event: Event, *, with_data: bool = True) -> View:
     """An event with its links."""
     view = event_view(event, with_data=with_data)
+    view["agent"] = agent_name(registry, event.target_kind, event.target)
     view["links"] = event_links(event.id, event.execution_id)
     return view
 
 
-def execution_body(execution: Execution) -> View:
+def execution_body(registry: Registry, execution: Execution) -> View:
     """An execution as lists show it, with its links."""
     view = execution_view(execution)
+    view["agent"] = agent_name(registry, execution.kind, execution.name)
     view["links"] = execution_links(execution.id, execution.event_id)
     return view
 

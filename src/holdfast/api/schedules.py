@@ -55,7 +55,7 @@ class ScheduleBody(Strict):
 async def list_schedules(request: Request, caller: Caller) -> Response:
     """List schedules."""
     found = await plans.schedules(parts_of(request).kit, caller.owner_id)
-    return json({"items": [_view(one) for one in found]})
+    return json({"items": [_view(request, one) for one in found]})
 
 
 @router.put(
@@ -85,7 +85,7 @@ async def put_schedule(request: Request, caller: Caller, name: str) -> Response:
         priority=body.priority,
         missed=body.missed,
     )
-    return json(_view(stored))
+    return json(_view(request, stored))
 
 
 @router.get(
@@ -95,7 +95,7 @@ async def put_schedule(request: Request, caller: Caller, name: str) -> Response:
 )
 async def get_schedule(request: Request, caller: Caller, name: str) -> Response:
     """Show a schedule: when it fires next, and what came of the last time."""
-    return json(_view(await plans.schedule(parts_of(request).kit, name, caller.owner_id)))
+    return json(_view(request, await plans.schedule(parts_of(request).kit, name, caller.owner_id)))
 
 
 @router.post(
@@ -107,7 +107,9 @@ async def get_schedule(request: Request, caller: Caller, name: str) -> Response:
 async def pause_schedule(request: Request, caller: Caller, name: str) -> Response:
     """Keep a schedule from firing; times that pass meanwhile are not made up for."""
     kit = parts_of(request).kit
-    return json(_view(await plans.enable_schedule(kit, name, caller.owner_id, enabled=False)))
+    return json(
+        _view(request, await plans.enable_schedule(kit, name, caller.owner_id, enabled=False))
+    )
 
 
 @router.post(
@@ -119,7 +121,9 @@ async def pause_schedule(request: Request, caller: Caller, name: str) -> Respons
 async def resume_schedule(request: Request, caller: Caller, name: str) -> Response:
     """Let a paused schedule fire again, from the next time that comes."""
     kit = parts_of(request).kit
-    return json(_view(await plans.enable_schedule(kit, name, caller.owner_id, enabled=True)))
+    return json(
+        _view(request, await plans.enable_schedule(kit, name, caller.owner_id, enabled=True))
+    )
 
 
 @router.delete(
@@ -134,7 +138,7 @@ async def delete_schedule(request: Request, caller: Caller, name: str) -> Respon
     return json({"deleted": name})
 
 
-def _view(schedule: Schedule) -> View:
+def _view(request: Request, schedule: Schedule) -> View:
     error = schedule.last_error
     return {
         "id": schedule.id,
@@ -146,6 +150,7 @@ def _view(schedule: Schedule) -> View:
         "priority": schedule.priority,
         "missed": schedule.missed.value,
         "enabled": schedule.enabled,
+        "loaded": schedule.target in parts_of(request).kit.registry,
         "next_at": iso(schedule.next_at),
         "last_at": iso(schedule.last_at),
         "last_event_id": schedule.last_event_id,

@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.domain.breakers import BreakerStatus
+from holdfast.domain.budgets import Period, Unit
+from holdfast.domain.budgets import Scope as BudgetScope
+from holdfast.domain.context_cache import CacheStatus
 from holdfast.domain.diff import Verdict
 from holdfast.domain.events import Origin
 from holdfast.domain.hubs import Role
@@ -119,6 +122,13 @@ class Discarded(Answer):
     reason: str
 
 
+class AgentName(Answer):
+    """An agent as people know it."""
+
+    id: str
+    name: str | None = Field(description="null where it was deleted.")
+
+
 class Event(Answer):
     """An event as lists show it."""
 
@@ -129,6 +139,7 @@ class Event(Answer):
     time: Time | None
     target: str
     target_kind: str
+    agent: AgentName | None = Field(description="That it is for; null: it runs a pipeline.")
     priority: int
     session_id: str | None = Field(description="The conversation it is a turn of.")
     idempotency_key: str | None
@@ -181,6 +192,7 @@ class Execution(Answer):
     event_id: str
     kind: str
     name: str
+    agent: AgentName | None = Field(description="Whose turn it is; null: it runs a pipeline.")
     version: str
     code_version: str
     delivery: int
@@ -267,22 +279,37 @@ class AttemptTokens(Answer):
     cache_write: int | None
     output: int | None
     reasoning: int | None
+    input_audio: int | None
+    output_audio: int | None
+    input_image: int | None
+    output_image: int | None
     usage: str = Field(
-        description="reported, estimated, unbilled, unknown, replayed, or none where no provider "
-        "was asked"
+        description="reported, estimated, unbilled, unknown, replayed, cached, or none where no "
+        "provider was asked"
     )
+
+
+class UsedPrompt(Answer):
+    """The prompt of the registry that an attempt used."""
+
+    name: str | None = Field(description="None for one in the code that a replay edited.")
+    label: str | None = Field(description="By which it was asked for; `file`, `edited`.")
+    version: str = Field(description="SHA-256 of its content.")
 
 
 class Attempt(Answer):
     """One try of a model call."""
 
     n: int
+    call: int | None = Field(description="n of the first try of the same model call")
     seq: int
     end_seq: int | None
     status: StepStatus
+    alias: str | None = Field(description="By which the model was asked.")
     provider: str | None
     model: str | None
     parameters: dict[str, Any]
+    prompt: UsedPrompt | None
     prompt_system: Any
     prompt_user: Any
     messages: Any
@@ -297,6 +324,8 @@ class Attempt(Answer):
     tokens: AttemptTokens
     cost_usd: Dollars | None
     price_source: str | None
+    price_date: str | None = Field(description="From which day on the price holds; null: always.")
+    saved_usd: Dollars | None = Field(description="What it would have cost more without a cache.")
     credits: int
     error: dict[str, Any] | None
     error_class: str | None
@@ -446,9 +475,9 @@ class Change(Answer):
     """One thing that is not as it was."""
 
     what: str = Field(
-        description="prompt.system, prompt.user, messages, model, schema, parameters, answer, "
-        "validation, attempts, output, error or status; of the whole also name, version, "
-        "code_version and data"
+        description="prompt.version, prompt.system, prompt.user, messages, model, schema, "
+        "parameters, answer, validation, attempts, output, error or status; of the whole also "
+        "name, version, code_version and data"
     )
     a: Any
     b: Any
@@ -510,6 +539,7 @@ class Pipeline(Answer):
 
     name: str
     kind: str
+    built_in: bool = Field(description="It is Holdfast's own; no app declares it.")
     version: str
     code_version: str
     description: str
@@ -604,6 +634,7 @@ class Schedule(Answer):
     priority: int | None
     missed: Missed
     enabled: bool = Field(description="False while it is paused.")
+    loaded: bool = Field(description="Whether this hub has its pipeline: only then it fires here.")
     next_at: Time | None
     last_at: Time | None = Field(description="The time its last event was due.")
     last_event_id: str | None
@@ -618,6 +649,76 @@ class ScheduleList(Answer):
     """All schedules, by name."""
 
     items: list[Schedule]
+
+
+class EmbeddingModel(Answer):
+    """What made a collection's vectors."""
+
+    provider: str
+    model: str
+    dimensions: int
+
+
+class Collection(Answer):
+    """A collection of documents."""
+
+    id: str
+    name: str
+    embedding: EmbeddingModel
+    documents: int
+    chunks: int
+    created_at: Time
+    updated_at: Time
+
+
+class CollectionList(Answer):
+    """All collections, by name."""
+
+    items: list[Collection]
+
+
+class Document(Answer):
+    """A document, without its text."""
+
+    id: str
+    key: str
+    metadata: dict[str, Any]
+    chunks: int
+    tokens: int = Field(description="Of all chunks, about.")
+    created_at: Time
+    updated_at: Time
+
+
+class DocumentPage(Answer):
+    """A page of documents, newest first."""
+
+    items: list[Document]
+    next: str | None
+
+
+class Indexed(Document):
+    """A document that is found from now on."""
+
+    embedded: bool = Field(description="False: the same text was there already.")
+    tokens_used: int = Field(description="By embedding.")
+
+
+class FoundChunk(Answer):
+    """A chunk of a document."""
+
+    key: str = Field(description="Of its document.")
+    n: int = Field(description="Its place in the document, from 0.")
+    text: str
+    score: float = Field(description="By which hits are ordered, comparable within one answer.")
+    similarity: float | None = Field(description="A cosine; null where words alone found it.")
+    metadata: dict[str, Any]
+
+
+class FoundChunks(Answer):
+    """What a search found, the best first."""
+
+    items: list[FoundChunk]
+    tokens_used: int = Field(description="By embedding the query.")
 
 
 class Deleted(Answer):
@@ -671,6 +772,106 @@ class BreakerList(Answer):
     items: list[Breaker]
 
 
+class UsageTokens(Answer):
+    """Sums of tokens by class."""
+
+    input: int
+    cached: int = Field(description="Of the input.")
+    cache_write: int = Field(description="Of the input.")
+    output: int
+    reasoning: int = Field(description="Of the output.")
+    audio: int = Field(description="Of input and output.")
+    image: int = Field(description="Of input and output.")
+
+
+class UsageSums(Answer):
+    """What calls used together."""
+
+    calls: int
+    tokens: UsageTokens
+    cost_usd: Dollars
+    saved_usd: Dollars = Field(description="What they would have cost more without caches.")
+    credits: int
+    unknown: Unknown
+    estimated: int = Field(description="Calls whose tokens are an estimate.")
+
+
+class UsageItem(UsageSums):
+    """What calls used together, of one day, say."""
+
+    key: str = Field(description="Of what, as `by` says; empty: it has no such name.")
+
+
+class Usage(Answer):
+    """Sums of what was used."""
+
+    by: str
+    since: str | None
+    until: str | None
+    items: list[UsageItem]
+    total: UsageSums
+
+
+class PlannedPrompt(Answer):
+    """A prompt that a run will send."""
+
+    node: str
+    alias: str
+    tokens: int | None = Field(description="About; null: it needs what earlier nodes make.")
+
+
+class Spread(Answer):
+    """What past executions took."""
+
+    median: int
+    p90: int
+    of: int = Field(description="Executions of which it is known.")
+
+
+class DollarSpread(Answer):
+    """What past executions cost."""
+
+    median: Dollars
+    p90: Dollars
+    of: int = Field(description="Executions of which it is known.")
+
+
+class Estimate(Answer):
+    """What one execution may take; null: nobody knows."""
+
+    estimate: bool
+    pipeline: str
+    version: str
+    prompts: list[PlannedPrompt]
+    executions: int = Field(description="Past ones of this version that were looked at.")
+    tokens_input: Spread | None
+    tokens_output: Spread | None
+    cost_usd: DollarSpread | None
+    credits: Spread | None
+
+
+class Budget(Answer):
+    """How much may be spent."""
+
+    id: str
+    title: str
+    scope: BudgetScope
+    subject: str
+    period: Period
+    unit: Unit
+    amount: str
+    spent: str | None = Field(description="In its period; null where each has its own.")
+    set_aside: str | None = Field(description="For calls under way and what is not stored yet.")
+    created_at: Time
+    updated_at: Time
+
+
+class BudgetList(Answer):
+    """All budgets."""
+
+    items: list[Budget]
+
+
 class Hub(Answer):
     """A hub that shares the database."""
 
@@ -690,3 +891,59 @@ class HubList(Answer):
     """The hubs of one database."""
 
     items: list[Hub]
+
+
+class ContextCache(Answer):
+    """The static beginning of a prompt, and whether its provider keeps it."""
+
+    id: str
+    prompt: str = Field(description="Whose static part it is: `pipeline:node`.")
+    provider: str
+    model: str
+    status: CacheStatus
+    tokens: int | None
+    minimum: int | None = Field(description="Tokens below which the model keeps nothing.")
+    reason: str | None = Field(description="Why it is not kept.")
+    resource: str | None = Field(description="The provider's name for it, where it has one.")
+    until: Time | None = Field(description="End of what the status says; null: not known.")
+    changed_at: Time
+
+
+class CacheList(Answer):
+    """Context caches."""
+
+    items: list[ContextCache]
+    more: bool = Field(description="There are more than are listed.")
+
+
+class CacheSums(Answer):
+    """Sums of what caches saved and cost."""
+
+    hits: int = Field(description="Calls that read from a cache.")
+    writes: int = Field(description="Calls that wrote to one.")
+    tokens_read: int
+    tokens_written: int
+    saved_usd: str = Field(description="What the tokens read would have cost more.")
+    write_usd: str = Field(description="What the tokens written cost more.")
+    storage_usd: str = Field(description="What keeping them cost, where that is paid by time.")
+    storage_token_hours: int
+    net_usd: str = Field(description="Saved, less what writing and storing cost.")
+    unpriced: int = Field(description="Calls and storages of unknown price, in no sum of money.")
+
+
+class Saving(CacheSums):
+    """What one prompt saved on one day with one model."""
+
+    day: str = Field(description="UTC, as 2026-11-20.")
+    prompt: str
+    pipeline: str
+    provider: str
+    model: str
+
+
+class SavingList(Answer):
+    """Savings by day, prompt and model."""
+
+    items: list[Saving]
+    total: CacheSums
+    more: bool = Field(description="There are more than are listed; the total is of those listed.")

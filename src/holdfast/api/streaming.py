@@ -1,12 +1,12 @@
-"""Server-sent events: an execution's entries as they happen, resumed where they broke off."""
+"""Server-sent events: what happens as it happens, resumed where it broke off."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -14,6 +14,12 @@ from starlette.types import Receive, Scope, Send
 from holdfast.domain.payload import encode
 from holdfast.errors import InvalidInput
 from holdfast.operations.progress import Entry
+
+HEARTBEAT = b": heartbeat\n\n"
+
+E = TypeVar("E")
+
+_END = object()
 
 _POSITION = re.compile(r"(?:(?P<execution>[0-9a-f-]{36}):)?(?P<seq>\d{1,9})", re.ASCII)
 
@@ -42,24 +48,36 @@ def position(field: str, text: str, execution_id: str) -> int:
 def frame(execution_id: str, entry: Entry) -> bytes:
     """An entry on the wire. Only a numbered one carries an id, for only there can one resume."""
     if entry.type == "heartbeat":
-        return b": heartbeat\n\n"
-    number = b"" if entry.seq is None else f"id: {execution_id}:{entry.seq}\n".encode()
-    return b"%bevent: %b\ndata: %b\n\n" % (number, entry.type.encode(), encode(entry.data))
+        return HEARTBEAT
+    number = None if entry.seq is None else f"{execution_id}:{entry.seq}"
+    return sent(entry.type, encode(entry.data), number)
 
 
-class EventStream(Response):
-    """Sends entries until they end, the client leaves or one of the `ends` is set."""
+def sent(type: str, data: bytes, id: str | None = None) -> bytes:  # noqa: A002 - the fields' names
+    """One server-sent event on the wire."""
+    number = b"" if id is None else f"id: {id}\n".encode()
+    return b"%bevent: %b\ndata: %b\n\n" % (number, type.encode(), data)
+
+
+class EventStream(Response, Generic[E]):
+    """Sends entries until they end, the client leaves or one of the `ends` is set.
+
+    Args:
+        entries: closed at the end.
+        write: an entry on the wire.
+        ends: see above.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, execution_id: str, entries: AsyncGenerator[Entry], *ends: asyncio.Event
+        self, entries: AsyncGenerator[E], write: Callable[[E], bytes], *ends: asyncio.Event
     ) -> None:
         # Caches must not keep it and proxies not collect it.
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._execution_id = execution_id
         self._entries = entries
+        self._write = write
         self._ends = ends
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -77,17 +95,17 @@ class EventStream(Response):
         }
         try:
             async with aclosing(self._entries):
-                while (entry := await self._next(leaving)) is not None:
-                    body = frame(self._execution_id, entry)
+                while (entry := await self._next(leaving)) is not _END:
+                    body = self._write(cast("E", entry))
                     await send({"type": "http.response.body", "body": body, "more_body": True})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             for task in leaving:
                 task.cancel()
 
-    async def _next(self, leaving: set[asyncio.Task[Any]]) -> Entry | None:
-        """The next entry; None when there is none or it is time to leave."""
-        step = asyncio.ensure_future(anext(self._entries, None))
+    async def _next(self, leaving: set[asyncio.Task[Any]]) -> object:
+        """The next entry; `_END` when there is none or it is time to leave."""
+        step: asyncio.Future[object] = asyncio.ensure_future(anext(self._entries, _END))
         try:
             await asyncio.wait({step, *leaving}, return_when=asyncio.FIRST_COMPLETED)
             if step.done():
@@ -97,7 +115,7 @@ class EventStream(Response):
                 # The generator must have stopped before it is closed.
                 step.cancel()
                 await asyncio.wait({step})
-        return None
+        return _END
 
 
 async def _disconnected(receive: Receive) -> None:

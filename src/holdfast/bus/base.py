@@ -14,6 +14,8 @@ from holdfast.domain.payload import encode
 from holdfast.errors import HubSilent
 from holdfast.telemetry import logger
 
+from .outside import Outside
+
 log = logger("bus")
 
 QUEUED = "event.queued"  # something may be claimed
@@ -23,11 +25,16 @@ PAUSE = "execution.pause"  # … before its next step, to go on later
 HALTED = "event.halted"  # something waits, perhaps for a time
 DELAYED = "event.delayed"  # something is queued for a later time
 BREAKER = "breaker.moved"  # a breaker was opened or closed; the store says which
+CONTEXT_CACHE = "context_cache.moved"  # a cache was made, or will not be; the store says which
+BUDGETS = "budgets.changed"  # a budget was set or removed; the store says which
 CHANGED = "execution.changed"  # an execution that another hub shows has come further
 KEYS = "keys.changed"  # an API key was made or taken back
+PROMPTS = "prompts.moved"  # a label of a prompt was moved
+AGENTS = "agents.changed"  # `target` was changed, or is to be started or stopped
+PROCESS = "process.moved"  # an agent's process has another status; `target` says whose
 GAP = "bus.gap"  # notices may have been lost: look at the store
 
-MUST_ARRIVE = frozenset({CANCEL, PAUSE, KEYS})
+MUST_ARRIVE = frozenset({CANCEL, PAUSE, KEYS, PROMPTS, AGENTS})
 """Topics whose notices are kept for a hub that is out of reach for a while."""
 
 ASK_S = 2.0
@@ -39,12 +46,19 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One ring of the bell."""
+    """One ring of the bell.
+
+    Attributes:
+        target: the agent it concerns; None: none, or whichever.
+        session_id: the conversation it happened in, where it is an agent's turn.
+    """
 
     topic: str
     event_id: str | None = None
     execution_id: str | None = None
     status: str | None = None
+    target: str | None = None
+    session_id: str | None = None
 
 
 Answerer = Callable[[Mapping[str, Any]], Awaitable[Any]]
@@ -133,6 +147,10 @@ class Bus(ABC):
         if len(answer) > MAX_ANSWER_BYTES:
             return orjson.dumps({"error": f"the answer has {len(answer)} bytes"})
         return answer
+
+    def outside(self) -> Outside | None:
+        """What other programs use on its server; None where there is none."""
+        return None
 
     @property
     @abstractmethod

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -50,7 +51,6 @@ FLUSH_S = 1.0
 
 FAULTS = (RedisError, OSError, TimeoutError)
 
-_RING = Notice(QUEUED)
 _LOOK = Notice(GAP)
 
 
@@ -132,12 +132,17 @@ class RedisBus(Bus):
             await asyncio.wait(tasks)
         await self._redis.aclose()
 
+    def outside(self) -> RedisOutside:
+        """See `Bus.outside`."""
+        return RedisOutside(self._redis)
+
     def _send(self, notice: Notice) -> None:
         if notice.topic in MUST_ARRIVE:
             self._commands.append(notice)
         else:
             # Which event it is does not matter to who claims the best.
-            self._rings[_RING if notice.topic == QUEUED else notice] = None
+            ring = Notice(QUEUED, target=notice.target) if notice.topic == QUEUED else notice
+            self._rings[ring] = None
         if len(self._rings) > MOST_WAITING:
             self._drop(self._rings)
             self._rings = {_LOOK: None}
@@ -315,13 +320,72 @@ class RedisBus(Bus):
         task.add_done_callback(self._replies.discard)
 
 
+class RedisOutside:
+    """See `Outside`: publish and subscribe, and hashes."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+
+    async def hear(
+        self, pattern: str, call: Callable[[str, bytes], None], ready: Callable[[], None]
+    ) -> None:
+        """See `Outside.hear`."""
+        with _away():
+            async with self._redis.pubsub() as pubsub:
+                async with asyncio.timeout(CALL_S):
+                    await pubsub.psubscribe(pattern)
+                silent = False
+                while True:
+                    message = await pubsub.get_message(timeout=PING_S)
+                    if message is None:
+                        if silent:
+                            raise TimeoutError(f"no sign of life for {2 * PING_S:g} s")
+                        silent = True
+                        async with asyncio.timeout(CALL_S):
+                            await pubsub.ping()
+                        continue
+                    silent = False
+                    if message["type"] == "psubscribe":
+                        ready()
+                    elif message["type"] == "pmessage":
+                        call(message["channel"].decode("utf-8", "replace"), message["data"])
+
+    async def send(self, channel: str, body: bytes) -> None:
+        """See `Outside.send`."""
+        with _away():
+            async with asyncio.timeout(CALL_S):
+                await self._redis.publish(channel, body)
+
+    async def show(
+        self, states: Mapping[str, Mapping[str, str]], gone: Iterable[str], *, for_s: int
+    ) -> None:
+        """See `Outside.show`."""
+        pipe: Any = self._redis.pipeline(transaction=True)  # nobody sees a key without its fields
+        for key in gone:
+            pipe.delete(key)
+        for key, fields in states.items():
+            pipe.delete(key)
+            pipe.hset(key, mapping=dict(fields))
+            pipe.expire(key, for_s)
+        with _away():
+            async with asyncio.timeout(CALL_S):
+                await pipe.execute()
+
+
+@contextmanager
+def _away() -> Generator[None]:
+    try:
+        yield
+    except FAULTS as error:
+        raise ConnectionError(_why(error)) from error
+
+
 def _pack(hub: str, notices: Any) -> bytes:
-    return orjson.dumps(
-        {
-            "from": hub,
-            "notices": [[one.topic, one.event_id, one.execution_id, one.status] for one in notices],
-        }
-    )
+    listed = [
+        [one.topic, one.event_id, one.execution_id, one.status, one.target, one.session_id]
+        for one in notices
+    ]
+    return orjson.dumps({"from": hub, "notices": listed})
 
 
 def _number(position: bytes) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from holdfast.errors import SettingsError
 from holdfast.telemetry import Metrics
@@ -43,12 +44,20 @@ def open_bus(url: str | None, *, hub: str, space: str, metrics: Metrics) -> Bus:
     """
     if url is None:
         return MemoryBus(hub)
+    return backend_of(url).RedisBus(url, hub=hub, space=space, metrics=metrics)
+
+
+def backend_of(url: str) -> Any:
+    """The module of the bus that an address means.
+
+    Raises:
+        SettingsError: the address is wrong, or the client for it is not installed.
+    """
     kind = kind_of(url)
     try:
-        module = import_module(f"holdfast.bus.{kind}")
+        return import_module(f"holdfast.bus.{kind}")
     except ImportError as error:
         raise SettingsError(
             f"HOLDFAST_BUS_URL: the client for {kind} cannot be imported: {error}",
             hint=f"pip install 'holdfast[{kind}]'",
         ) from error
-    return module.RedisBus(url, hub=hub, space=space, metrics=metrics)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from .figures import dollars, one_line, tokens
+from .figures import SHORT, dollars, one_line, tokens
 
 View = dict[str, Any]
 
@@ -54,6 +54,16 @@ def note(attempts: Sequence[View], error: View | None = None) -> str:
         f"attempt {n}{_by(one) if len(names) > 1 else ''} {what}"
         for one, (n, what) in zip(attempts, told, strict=True)
     )
+
+
+def prompt_line(attempts: Sequence[View]) -> str:
+    """`prompt support/judge@production 3f2a91c0d4e8`; empty for prompts that have no name."""
+    used = next((one["prompt"] for one in attempts if one.get("prompt")), None)
+    if used is None:
+        return ""
+    name = one_line(used["name"] or "in the code", 200)
+    label = f"@{one_line(used['label'])}" if used["name"] else f" {one_line(used['label'])}"
+    return f"prompt {name}{label} {used['version'][:SHORT]}"
 
 
 def verdict(attempt: View, told: View | None = None) -> str:

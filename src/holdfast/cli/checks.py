@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,9 @@ async def examine(url: str | None) -> AsyncIterator[Finding]:
     yield _home(settings.home)
     database = await asyncio.to_thread(_database, settings)
     yield database
+    if database.level == OK:
+        for finding in await asyncio.to_thread(lambda: list(_vectors(settings))):
+            yield finding
     if settings.bus_url is not None:
         yield await _bus(settings.bus_url)
     if settings.dispatch == "celery" and settings.celery_broker_url is not None:
@@ -124,6 +128,34 @@ def _database(settings: Settings) -> Finding:
     except HoldfastError as error:
         return _wrong("database", error)
     return Finding("database", OK, f"{kind}, schema {migrations.head()}")
+
+
+def _vectors(settings: Settings) -> Iterator[Finding]:
+    """Who compares the vectors of documents, and what makes them."""
+    from holdfast.llm.embeddings import HASHING
+    from holdfast.llm.hashing import LABEL
+
+    try:
+        configs = settings.embedding_configs()
+    except SettingsError as error:
+        yield _wrong("embeddings", error)
+        return
+    for alias, config in configs.items():
+        label = f" ({LABEL})" if config.provider == HASHING else ""
+        yield Finding("embeddings", OK, f"{alias}: {config.provider}:{config.model}{label}")
+    from holdfast.store.vectors import has_table
+
+    if settings.shared and has_table(settings.store_url):
+        yield Finding("vectors", OK, "compared by pgvector")
+        return
+    where = "in the hub's memory"
+    if settings.shared:
+        where += ": this database has no pgvector (install it, then: holdfast db upgrade)"
+    if find_spec("numpy") is None:
+        hint = "pip install 'holdfast[knowledge]'; searches by keyword work without"
+        yield Finding("vectors", NOTE, f"would be compared {where}, but numpy is missing", hint)
+    else:
+        yield Finding("vectors", NOTE if settings.shared else OK, f"compared {where}")
 
 
 async def _bus(url: str) -> Finding:
@@ -225,7 +257,11 @@ def _port(settings: Settings) -> Finding:
 def _load(settings: Settings) -> Registry:
     from holdfast.pipelines.registry import Registry
 
-    return Registry.load(settings.apps)
+    try:
+        aliases = settings.model_configs().keys()
+    except SettingsError:  # told as a finding of its own
+        aliases = None
+    return Registry.load(settings.apps, prompts=settings.prompts, aliases=aliases)
 
 
 def _apps(settings: Settings, registry: Registry) -> Iterator[Finding]:
@@ -335,6 +371,9 @@ class Trial:
         """Never: it runs nothing."""
 
     def on_outcome(self, told: Mapping[str, Any]) -> None:
+        """Never: it runs nothing."""
+
+    def on_spent(self, told: Mapping[str, Any]) -> None:
         """Never: it runs nothing."""
 
     async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from . import (
+    agents,
     breakers,
+    cache,
     cards,
     db,
     dead_letters,
@@ -18,11 +20,15 @@ from . import (
     executions,
     hubs,
     keys,
+    knowledge,
     pipelines,
+    prompts,
     replaying,
     schedules,
+    sessions,
     up,
 )
+from . import usage as money
 from .door import key_file
 from .main import VERSION, say_version
 
@@ -39,9 +45,17 @@ executions.app.command("diff")(replaying.diff)
 app.add_typer(executions.app, name="executions")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(pipelines.app, name="pipelines")
+app.add_typer(agents.app, name="agents")
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(cards.app, name="cards")
 app.add_typer(breakers.app, name="breakers")
+app.add_typer(cache.app, name="cache")
+app.command("usage")(money.usage)
+app.command("estimate")(money.estimate)
+app.add_typer(money.app, name="budgets")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 app.command("hubs")(hubs.hubs)

@@ -47,6 +47,35 @@ def providers(
     run(_serve(port))
 
 
+@app.command()
+def smoke(
+    model: Annotated[
+        list[str] | None, typer.Option(help="PROVIDER=MODEL: ask that model; may be repeated.")
+    ] = None,
+) -> None:
+    """Make one small call to each provider whose key or URL is set, and print what was recorded.
+
+    A hub in this process makes the calls; its record is thrown away. They cost what a few dozen
+    tokens cost. Ends with 1 when a call fails; one without a key is skipped.
+    """
+    from holdfast.errors import SettingsError
+    from holdfast.settings import load
+
+    from .smoke import smoke as ask
+
+    named: dict[str, str] = {}
+    for one in model or ():
+        provider, _, name = one.partition("=")
+        if provider not in MODELS or not name:
+            raise SettingsError(
+                f"--model {provider}: expected PROVIDER=MODEL",
+                hint=f"providers are {', '.join(MODELS)}",
+            )
+        named[provider] = name
+    if not run(ask(load().environment, named)):
+        raise typer.Exit(1)
+
+
 async def _serve(port: int) -> None:
     from holdfast.errors import SettingsError
     from holdfast.testing.providers import (

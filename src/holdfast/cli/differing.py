@@ -28,7 +28,7 @@ _WORDS = {
     "only_a": "only in a",
     "only_b": "only in b",
 }
-_QUIET = frozenset({"status", "attempts", "validation", "model"})
+_QUIET = frozenset({"status", "attempts", "validation", "model", "prompt.version"})
 """Changes that are one word each, shown as `old → new`."""
 
 

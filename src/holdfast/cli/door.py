@@ -6,8 +6,8 @@ Also the one place where the command line enters asyncio.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -17,6 +17,8 @@ import typer
 from holdfast.errors import HubUnreachable, InvalidInput
 
 if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
     from holdfast.client import Client
     from holdfast.settings import Settings
 
@@ -121,3 +123,32 @@ async def open_client(url: str | None, *, read_only: bool = True) -> AsyncGenera
         tell(f"No hub answers at {settings.url}: this command opens the store itself.", "dim")
     async with connect(settings, read_only=read_only) as client:
         yield client
+
+
+class Background:
+    """A client whose event loop runs in a thread of its own, while this one waits for a person."""
+
+    def __init__(self, portal: BlockingPortal, client: Client) -> None:
+        self._portal = portal
+        self._client = client
+
+    def call(self, work: Callable[[Client], Awaitable[R]]) -> R:
+        """Run something with the client; Ctrl-C calls it off."""
+        under_way = self._portal.start_task_soon(work, self._client)
+        try:
+            return under_way.result()
+        except KeyboardInterrupt:
+            under_way.cancel()
+            raise
+
+
+@contextmanager
+def in_background(url: str | None) -> Generator[Background]:
+    """What `open_client` opens, for commands that read from a terminal in between."""
+    from anyio.from_thread import start_blocking_portal
+
+    with (
+        start_blocking_portal("asyncio") as portal,
+        portal.wrap_async_context_manager(open_client(url, read_only=False)) as client,
+    ):
+        yield Background(portal, client)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from . import attempts as tries
-from .figures import all_tokens, count, dollars, milliseconds, one_line, tokens
+from .figures import all_tokens, called, count, dollars, milliseconds, one_line, tokens
 from .terminal import style_of
 
 View = dict[str, Any]
@@ -127,7 +127,7 @@ def _header(view: View) -> Text:
 def title(view: View) -> str:
     """Name and version: `support.triage v1`."""
     version = one_line(view["version"])
-    return f"{one_line(view['name'])} {'v' if version[:1].isdigit() else ''}{version}"
+    return f"{called(view)} {'v' if version[:1].isdigit() else ''}{version}"
 
 
 def _tree(steps: Sequence[View], executions: Sequence[View]) -> Iterator[Row | Note]:
@@ -232,6 +232,8 @@ def _notes(step: View, children: Sequence[View]) -> list[tuple[str, str]]:
         # The checks' names only; what they found is told once, under the tree.
         checks = dict.fromkeys(one_line(reason).partition(":")[0] for reason in step["suspicious"])
         notes.append((f"suspicious: {', '.join(checks)}", "yellow"))
+    if prompt := tries.prompt_line(step["attempts"]):
+        notes.append((prompt, "dim"))
     if worth := tries.note(step["attempts"], step["error"]):
         notes.append((worth, "yellow" if "invalid" in worth or "failed" in worth else "dim"))
     if step["error"] and not any(_same_error(step, child) for child in children):
@@ -321,6 +323,9 @@ def _remarks(view: View) -> Iterator[Note]:
     if flags.get("abandoned"):
         told = "abandoned: blocking code could not be stopped; its result was discarded"
         yield Note("", "  ", told, "yellow")
+    if flags.get("redacted"):
+        told = ", ".join(f"{many} {one_line(kind)}" for kind, many in flags["redacted"].items())
+        yield Note("", "  ", f"not recorded: {told}", "dim")
     for fault in flags.get("recording_faults", []):
         yield Note("", "  ", f"the record has a gap: {one_line(fault, 200)}", "yellow")
     yield from (Note("", "  ", line.plain.strip(), "yellow") for line in replay_notes(view))
@@ -346,6 +351,10 @@ def replay_notes(view: View) -> Iterator[Text]:
     for name, word in (("unrecorded", "is not on record"), ("not_reached", "was not reached")):
         for step in told.get(name, []):
             yield Text(f"  {one_line(step)} {word}", "yellow")
+    for step in told.get("redacted", []):
+        yield Text(
+            f"  {one_line(step)}: its recorded answer was redacted, it got the rest", "yellow"
+        )
     if told and not any(told.values()):
         yield Text("  as recorded, step by step", "green")
 

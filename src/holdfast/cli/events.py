@@ -39,6 +39,13 @@ def submit(
         str | None,
         typer.Option("--key", help="Its idempotency key: sent twice, it still runs once."),
     ] = None,
+    session: Annotated[
+        str | None,
+        typer.Option("--session", help="Its session, whose turns run one after the other."),
+    ] = None,
+    delay: Annotated[
+        float | None, typer.Option("--delay", min=0, help="Seconds it is held back.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until each has ended.")] = False,
     timeout: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for one event.", show_default=True)
@@ -55,8 +62,10 @@ def submit(
     """
     if (file is None) == (type is None) or (type is None) != (data is None):
         raise typer.BadParameter("give either FILE or both --type and --data")
-    if file is not None and key is not None:
-        raise typer.BadParameter("--key goes with --type; in a file each line has its own")
+    more = {"idempotency_key": key or None, "session_id": session, "delay": delay}
+    for option, value in (("--key", key), ("--session", session), ("--delay", delay)):
+        if file is not None and value is not None:
+            raise typer.BadParameter(f"{option} goes with --type; in a file each line has its own")
 
     from .lines import count_lines
     from .submitting import Wish, submit_all
@@ -76,7 +85,7 @@ def submit(
             await submit_all(client, lines, wish, done)
 
     try:
-        with Bar(total) as bar, _source(file, type, data, key) as lines:
+        with Bar(total) as bar, _source(file, type, data, more) as lines:
             run(work(bar, lines))
     finally:
         # Also when the hub went away or Ctrl-C came: what was accepted stays accepted.
@@ -160,7 +169,7 @@ def _source(
     file: str | None,
     type: str | None,  # noqa: A002
     data: str | None,
-    key: str | None,
+    more: dict[str, Any],
 ) -> Generator[Iterator[Line]]:
     from .lines import Line, given, open_lines
 
@@ -168,7 +177,7 @@ def _source(
         with open_lines(file) as lines:
             yield lines
         return
-    yield iter([Line(0, given(type or "", data or "", key))])
+    yield iter([Line(0, given(type or "", data or "", **more))])
 
 
 def _report(fate: Fate, bar: Any, *, as_json: bool) -> None:

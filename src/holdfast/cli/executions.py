@@ -40,6 +40,13 @@ def list_executions(
     origin: Annotated[
         str | None, typer.Option(help="Only those that come from another so: replay, child.")
     ] = None,
+    suspicious: Annotated[
+        bool | None,
+        typer.Option(
+            "--suspicious/--unsuspicious",
+            help="Only those that content checks flagged, or did not.",
+        ),
+    ] = None,
     before: Annotated[str | None, typer.Option(help="Older than this one.", metavar="ID")] = None,
     as_json: Json = False,
 ) -> None:
@@ -54,6 +61,7 @@ def list_executions(
                 pipeline=pipeline,
                 parent_id=parent,
                 origin=origin,
+                suspicious=suspicious,
                 before=before,
             )
 

@@ -9,6 +9,9 @@ from typing import Any
 
 MISSING = "–"
 
+SHORT = 12
+"""Digits of a hash that are shown."""
+
 _CONTROLS = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
 _CONTROLS[0x7F] = "␡"
 _UNSAFE = re.compile("[\x80-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -33,6 +36,12 @@ def one_line(value: object, limit: int = 0) -> str:
     """`plain` on one line, cut to `limit` characters (0: not cut)."""
     text = " ".join(plain(value).split())
     return f"{text[: limit - 1].rstrip()}…" if limit and len(text) > limit else text
+
+
+def called(view: dict[str, Any]) -> str:
+    """What people call what ran: a pipeline by its name, an agent by its own and not by its id."""
+    agent: dict[str, Any] | None = view.get("agent")
+    return one_line(agent["name"] if agent and agent["name"] else view["name"])
 
 
 def milliseconds(value: float | None) -> str:

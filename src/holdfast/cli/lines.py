@@ -61,8 +61,13 @@ class Line:
         return _checked(cast("dict[str, Any]", body))
 
 
-def given(type: str, data: str, key: str | None) -> bytes:  # noqa: A002 - CloudEvents' name
+def given(type: str, data: str, **more: Any) -> bytes:  # noqa: A002 - CloudEvents' name
     """One event from the command line's options, as a line.
+
+    Args:
+        type: its type.
+        data: its data, as JSON.
+        more: further fields; those that are None are left out.
 
     Raises:
         InvalidInput: the data is not JSON.
@@ -73,7 +78,7 @@ def given(type: str, data: str, key: str | None) -> bytes:  # noqa: A002 - Cloud
         body = {"type": type, "data": orjson.loads(data)}
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"--data is not JSON: {error}") from None
-    return orjson.dumps(body | ({"idempotency_key": key} if key else {}))
+    return orjson.dumps(body | {name: one for name, one in more.items() if one is not None})
 
 
 def _checked(body: dict[str, Any]) -> dict[str, Any]:

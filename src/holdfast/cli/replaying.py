@@ -39,6 +39,12 @@ def replay(
     system: Annotated[
         Pairs, typer.Option("--system", help="Another system prompt.", metavar="NODE=FILE")
     ] = None,
+    version: Annotated[
+        Pairs,
+        typer.Option(
+            "--prompt-version", help="Another version of its prompt.", metavar="NODE=VERSION"
+        ),
+    ] = None,
     alias: Annotated[
         Pairs, typer.Option("--alias", help="Another model.", metavar="ALIAS=ALIAS")
     ] = None,
@@ -55,7 +61,7 @@ def replay(
         "answers": "live" if live else "recorded",
         "unrecorded": "live" if or_live else "fail",
         "start": start,
-        "prompts": _prompts(prompt or [], system or []),
+        "prompts": _prompts(prompt or [], system or [], version or []),
         "aliases": dict(_pair(one, "--alias", "ALIAS=ALIAS") for one in alias or []),
     }
     if data is not None:
@@ -134,12 +140,15 @@ def _report(event: Any, execution: Any, *, as_json: bool) -> None:
             out.print(line, soft_wrap=True)
 
 
-def _prompts(user: list[str], system: list[str]) -> dict[str, dict[str, str]]:
+def _prompts(user: list[str], system: list[str], version: list[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for part, option, given in (("user", "--prompt", user), ("system", "--system", system)):
         for one in given:
             node, file = _pair(one, option, "NODE=FILE")
             found.setdefault(node, {})[part] = _text(Path(file))
+    for one in version:
+        node, ref = _pair(one, "--prompt-version", "NODE=VERSION")
+        found.setdefault(node, {})["version"] = ref
     return found
 
 

@@ -9,7 +9,18 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from .figures import MISSING, age, all_tokens, dollars, milliseconds, moment, one_line
+from .figures import (
+    MISSING,
+    SHORT,
+    age,
+    all_tokens,
+    called,
+    count,
+    dollars,
+    milliseconds,
+    moment,
+    one_line,
+)
 from .terminal import style_of
 from .transcript import passage
 
@@ -17,7 +28,7 @@ View = dict[str, Any]
 
 _GAP = 2
 
-_FREE = frozenset({"error", "outcome", "description"})
+_FREE = frozenset({"error", "outcome", "description", "title", "why not"})
 
 _LEAST_FREE = 12
 
@@ -51,7 +62,7 @@ def fit(drawn: Table, width: int) -> Table:
 
 
 def _least(name: str) -> int:
-    return ID_CELLS if name in ("event", "execution") else len(name)
+    return ID_CELLS if name in ("event", "execution", "session") else len(name)
 
 
 def events_table(views: Sequence[View], width: int) -> Table:
@@ -75,7 +86,7 @@ def executions_table(views: Sequence[View]) -> Table:
     for view in views:
         drawn.add_row(
             view["id"],
-            Text(one_line(view["name"], 40)),
+            Text(one_line(called(view), 40)),
             _status(view),
             age(view["started_at"]),
             milliseconds(view["duration_ms"]),
@@ -99,7 +110,7 @@ def pipelines_table(views: Sequence[View], width: int) -> Table:
             Text(one_line(view["name"])),
             Text(one_line(view["version"])),
             Text(view["code_version"], "dim"),
-            Text(one_line(view["description"] or "")),
+            Text(one_line(("built in: " if view["built_in"] else "") + view["description"])),
         )
     return fit(drawn, width)
 
@@ -133,6 +144,105 @@ def breakers_table(views: Sequence[View], width: int) -> Table:
             str(view["waiting"] or ""),
         )
     return fit(drawn, width)
+
+
+def caches_table(views: Sequence[View], width: int) -> Table:
+    """Context caches, by prompt."""
+    drawn = table("prompt", "model", "state", "until", "why not", right=("tokens",))
+    colours = {"ready": "green", "refused": "yellow", "making": "cyan"}
+    for view in views:
+        drawn.add_row(
+            Text(one_line(view["prompt"], 60)),
+            Text(one_line(f"{view['provider']}:{view['model']}", 60)),
+            Text(view["status"], colours.get(view["status"], "dim")),
+            MISSING if view["until"] is None else moment(view["until"]),
+            Text(one_line(view["reason"] or "", 120)),
+            MISSING if view["tokens"] is None else f"{view['tokens']:,}",
+        )
+    return fit(drawn, width)
+
+
+def savings_table(views: Sequence[View], total: View, width: int) -> Table:
+    """What caches saved, by day and prompt, and all together."""
+    sums = ("hits", "read", "written", "saved", "writing", "storing", "net")
+    drawn = table("day", "prompt", "model", right=sums)
+    last: View = {"day": "all", "prompt": "", "provider": "", "model": "", **total}
+    for view in [*views, last]:
+        name = f"{view['provider']}:{view['model']}" if view["provider"] else ""
+        drawn.add_row(
+            view["day"],
+            Text(one_line(view["prompt"], 60)),
+            Text(one_line(name, 60)),
+            f"{view['hits']:,}",
+            f"{view['tokens_read']:,}",
+            f"{view['tokens_written']:,}",
+            *(
+                dollars(view[f"{what}_usd"], unknown=view["unpriced"])
+                for what in ("saved", "write", "storage", "net")
+            ),
+        )
+    return fit(drawn, width)
+
+
+def usage_table(view: View) -> Table:
+    """Sums of usage, and their total below."""
+    right = ("calls", "input", "cached", "output", "cost", "saved", "credits", "unknown")
+    drawn = table(view["by"], right=right)
+    for one in view["items"]:
+        drawn.add_row(Text(one_line(one["key"], 60) or MISSING), *_sums(one))
+    if len(view["items"]) > 1:
+        drawn.add_row(Text("total", "bold"), *_sums(view["total"]))
+    if view["total"]["estimated"]:
+        drawn.caption = f"~ {count(view['total']['estimated'], 'call')} with estimated tokens"
+        drawn.caption_justify = "left"
+    return drawn
+
+
+def _sums(one: View) -> list[str]:
+    tokens, unknown = one["tokens"], one["unknown"]
+    saved, about = one["saved_usd"], "~" if one["estimated"] else ""
+    return [
+        f"{one['calls']:,}",
+        f"{about}{tokens['input']:,}",
+        f"{tokens['cached']:,}",
+        f"{about}{tokens['output']:,}",
+        dollars(one["cost_usd"], unknown=unknown["cost"]),
+        dollars(saved) if float(saved) else "",
+        f"{one['credits']:,}" if one["credits"] else "",
+        str(max(unknown.values()) or ""),
+    ]
+
+
+def estimate_table(view: View) -> Table:
+    """What past executions took."""
+    drawn = table("of one execution", right=("median", "p90", "known of"))
+    names = {"tokens_input": "input", "tokens_output": "output", "cost_usd": "cost"}
+    for name in (*names, "credits"):
+        spread: View = view[name] or {"of": 0}
+        cells = [_estimated(name, spread.get(one)) for one in ("median", "p90")]
+        drawn.add_row(names.get(name, name), *cells, str(spread["of"]))
+    return drawn
+
+
+def _estimated(name: str, value: Any) -> str:
+    if value is None:
+        return MISSING
+    return dollars(value) if name == "cost_usd" else f"{value:,}"
+
+
+def budgets_table(views: Sequence[View]) -> Table:
+    """Budgets, with what is left of each."""
+    drawn = table("budget", "unit", "id", right=("amount", "spent", "set aside"))
+    for view in views:
+        drawn.add_row(
+            Text(one_line(view["title"], 60)),
+            view["unit"],
+            view["id"],
+            view["amount"],
+            view["spent"] or "0" if view["spent"] is not None else "each its own",
+            view["set_aside"] if view["set_aside"] not in (None, "0") else "",
+        )
+    return drawn
 
 
 def hubs_table(views: Sequence[View], width: int) -> Table:
@@ -221,6 +331,104 @@ def history_lines(history: Sequence[View]) -> list[Text]:
     return lines
 
 
+def _next_of(schedule: View) -> str | Text:
+    if not schedule["enabled"]:
+        return Text("paused", "yellow")
+    if not schedule["loaded"]:
+        return Text("pipeline not loaded", "yellow")
+    return moment(schedule["next_at"])
+
+
+def prompts_table(views: Sequence[View], width: int) -> Table:
+    """Prompts, by name."""
+    drawn = table("prompt", "labels", "used by", "changed", right=("versions",))
+    for view in views:
+        labels = [f"{label} {version[:SHORT]}" for label, version in view["labels"].items()]
+        users = [f"{use['pipeline']}:{use['node']}" for use in view["used_by"]]
+        drawn.add_row(
+            Text(one_line(view["name"], 60)),
+            Text(one_line(", ".join(labels), 120)),
+            Text(one_line(", ".join(users), 120)),
+            moment(view["changed_at"]),
+            str(view["versions"]),
+        )
+    return fit(drawn, width)
+
+
+def prompt_versions_table(views: Sequence[View], width: int) -> Table:
+    """Versions of a prompt, newest first."""
+    drawn = table("version", "labels", "author", "since", "description")
+    for view in views:
+        drawn.add_row(
+            view["version"][:SHORT],
+            Text(one_line(", ".join(view["labels"]), 120)),
+            Text("the app" if view["from_app"] else one_line(view["author"] or "", 60)),
+            moment(view["created_at"]),
+            Text(one_line(view["description"], 120)),
+        )
+    return fit(drawn, width)
+
+
+def prompt_moves_table(views: Sequence[View], width: int) -> Table:
+    """Moves of a prompt's labels, newest first."""
+    drawn = table("at", "label", "from", "to", "by", "reason")
+    for view in views:
+        back = "rolled back" if view["undoes"] else ""
+        drawn.add_row(
+            moment(view["at"]),
+            Text(one_line(view["label"])),
+            view["before"][:SHORT] if view["before"] else MISSING,
+            view["after"][:SHORT],
+            Text(one_line(view["by"] or "the app", 60)),
+            Text(one_line(": ".join(filter(None, (back, view["reason"]))), 120)),
+        )
+    return fit(drawn, width)
+
+
+def collections_table(views: Sequence[View], width: int) -> Table:
+    """Collections of documents, by name."""
+    drawn = table("collection", "documents", "chunks", "embedded with", "changed")
+    for view in views:
+        made = view["embedding"]
+        drawn.add_row(
+            Text(one_line(view["name"], 60)),
+            Text(str(view["documents"])),
+            Text(str(view["chunks"])),
+            Text(f"{made['provider']}:{made['model']} ({made['dimensions']})"),
+            moment(view["updated_at"]),
+        )
+    return fit(drawn, width)
+
+
+def documents_table(views: Sequence[View], width: int) -> Table:
+    """Documents of a collection, newest first."""
+    drawn = table("document", "chunks", "tokens", "metadata", "changed")
+    for view in views:
+        facts = ", ".join(f"{name}={value}" for name, value in view["metadata"].items())
+        drawn.add_row(
+            Text(one_line(view["key"], 80)),
+            Text(str(view["chunks"])),
+            Text(f"~{view['tokens']}"),
+            Text(one_line(facts, 80)),
+            moment(view["updated_at"]),
+        )
+    return fit(drawn, width)
+
+
+def hits_table(views: Sequence[View], width: int) -> Table:
+    """What a search found, the best first."""
+    drawn = table("document", "chunk", "similarity", "text")
+    for view in views:
+        likeness = view["similarity"]
+        drawn.add_row(
+            Text(one_line(view["key"], 40)),
+            Text(str(view["n"])),
+            MISSING if likeness is None else Text(f"{likeness:.3f}"),
+            Text(one_line(view["text"], 200)),
+        )
+    return fit(drawn, width)
+
+
 def schedules_table(views: Sequence[View], width: int) -> Table:
     """Schedules, by name."""
     drawn = table("schedule", "pipeline", "cron", "timezone", "next", "last", "error")
@@ -231,7 +439,7 @@ def schedules_table(views: Sequence[View], width: int) -> Table:
             Text(one_line(view["pipeline"], 40)),
             Text(one_line(view["cron"], 40)),
             Text(one_line(view["timezone"], 40)),
-            moment(view["next_at"]) if view["enabled"] else Text("paused", "yellow"),
+            _next_of(view),
             moment(view["last_at"]) if view["last_at"] else MISSING,
             Text(one_line(error.get("message", ""), 120), "red"),
         )

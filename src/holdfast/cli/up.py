@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +30,7 @@ def up(
     runners: Annotated[int | None, typer.Option(help="Runner processes.")] = None,
     roles: Annotated[
         str | None,
-        typer.Option(help="What this hub does: api, worker, or both.", metavar="ROLE,…"),
+        typer.Option(help="What this hub does: api, worker, agents.", metavar="ROLE,…"),
     ] = None,
     home: Annotated[
         Path | None, typer.Option(help="Folder for the SQLite file, the journal and locks.")
@@ -41,8 +43,9 @@ def up(
 
     Options win over the settings (HOLDFAST_HOST, HOLDFAST_PORT, …).
     """
-    from holdfast.app import serve
+    from holdfast.runner.process import open_spawner
     from holdfast.settings import load
+    from holdfast.telemetry import configure_logging
 
     overrides: dict[str, Any] = {
         "host": host,
@@ -53,7 +56,24 @@ def up(
         "home": home,
         "log_level": log_level,
     }
-    run(serve(load(overrides), on_started=greet), long=True)
+    settings = load(overrides)
+    configure_logging(settings.log_level, form=settings.log_form)
+    with ExitStack() as stack:
+        spawner = runner = None
+        environment = settings.runner_environment()
+        if settings.runs or settings.runs_agents:
+            spawner = open_spawner(settings.spawn, settings.preload(), environment=environment)
+            stack.callback(spawner.close)
+        if settings.runs and spawner is not None:
+            # It imports beside the hub, which would otherwise wait for it after a crash.
+            runner = spawner.spawn(environment, soon=True)
+            stack.callback(runner.close)
+        gc.disable()  # what is imported stays: looking for garbage costs a tenth of the start
+        from holdfast.app import serve
+
+        gc.freeze()
+        gc.enable()
+        run(serve(settings, on_started=greet, spawner=spawner, runner=runner), long=True)
 
 
 def greet(parts: Parts, url: str) -> None:
@@ -78,15 +98,21 @@ def greet(parts: Parts, url: str) -> None:
         about = f"  {one_line(one.description, 80)}" if one.description else ""
         line = Text.assemble("  ", (one.name, "green"), f" v{one.version}", (about, "dim"))
         out.print(line, soft_wrap=True)
+    for name in parts.agents:
+        out.print(Text.assemble("  ", (name, "green"), ("  an agent", "dim")), soft_wrap=True)
     for failure in parts.kit.registry.failures:
         reason = f"  {one_line(failure.app)} is left out: {one_line(failure.error)}"
         out.print(Text(reason, "red"), soft_wrap=True)
-    if not pipelines:
+    if not pipelines and not parts.agents:
         out.print(Text("  no pipeline is loaded: name apps in HOLDFAST_APPS or --apps", "yellow"))
     if Role.API in parts.settings.roles:
         names, needs_url = {one.name for one in pipelines}, url != load().url
         first = first_command(url, names, needs_url=needs_url, guarded=parts.keyring.guarded)
         out.print(Text.assemble("Try: ", (first, "bold")), soft_wrap=True)
+        if parts.agents:
+            hub = f" --url {url}" if needs_url else ""
+            talk = f"{own_command()} agents chat {parts.agents[0]}{hub}"
+            out.print(Text.assemble("And: ", (talk, "bold")), soft_wrap=True)
     out.print(Text("Ctrl-C stops the hub.", "dim"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -28,20 +29,40 @@ ERRORS: Mapping[str, type[HoldfastError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened in an execution.
+    """One thing that happened in an execution, or in a turn of a conversation.
 
     Attributes:
         id: where to take the stream up again (`after`); None for streamed text.
         type: `execution.started`, `step.started`, `attempt.started`, `attempt.finished`,
             `step.finished`, `execution.waiting`, `execution.paused`, `execution.resumed`,
-            `execution.finished` or `tokens`.
-        data: what happened. Of `tokens`: `step`, `text`, and `so_far` when the text replaces what
-            came before.
+            `execution.finished` or `tokens`; of a turn see `Client.talk`.
+        data: what happened. Of `tokens` and `token`: `step`, `text`, and `so_far` when the text
+            replaces what came before.
     """
 
     id: str | None
     type: str
     data: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a stream is; what broke off is taken up after it.
+
+    Attributes:
+        after: an entry's id; None: at whatever comes next.
+    """
+
+    after: str | None = None
+
+
+def given(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Those filters that are not None, times as the API reads them."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in filters.items()
+        if value is not None
+    }
 
 
 async def entries_of(response: httpx.Response) -> AsyncGenerator[Entry]:

@@ -6,8 +6,9 @@ import asyncio
 import re
 import time as clock
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from contextlib import aclosing
+from datetime import date, datetime
+from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -17,12 +18,14 @@ from holdfast.domain.keys import prefix_of
 from holdfast.domain.status import EVENT_ENDS
 from holdfast.errors import HoldfastError, HubUnreachable, InvalidInput
 
-from .answers import ERRORS, Entry, entries_of
+from .agents import Agents
+from .answers import ERRORS, Entry, Position, entries_of, given
 from .dead_letters import DeadLetters
+from .knowledge import Knowledge
+from .money import Money
+from .prompts import Prompts
 from .schedules import Schedules
-
-if TYPE_CHECKING:
-    pass
+from .sessions import Sessions
 
 T = TypeVar("T")
 
@@ -46,7 +49,7 @@ RECONNECT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 _LOOPBACK = re.compile(r"https?://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)", re.IGNORECASE)
 
 
-class Client(DeadLetters, Schedules):
+class Client(Agents, DeadLetters, Knowledge, Money, Prompts, Schedules, Sessions):
     """Talks to one hub; use it as `async with Client() as client`.
 
     Every method raises what the hub answered as the same error class the hub itself would raise
@@ -185,7 +188,7 @@ class Client(DeadLetters, Schedules):
         Args:
             **filters: `status`, `target`, `origin`, `since`, `until`, `before`, `limit`.
         """
-        return await self._ask("GET", f"{API}/events", params=_given(filters))
+        return await self._ask("GET", f"{API}/events", params=given(filters))
 
     def events(self, **filters: Any) -> AsyncGenerator[View]:
         """All events, newest first; pages are fetched as they are needed.
@@ -207,11 +210,10 @@ class Client(DeadLetters, Schedules):
         """One page of executions, newest first: `items` and `next`.
 
         Args:
-            **filters: `status`, `pipeline`, `event_id`, `parent_id`, `origin`, `since`, `until`,
-                `before`,
-                `limit`.
+            **filters: `status`, `pipeline`, `event_id`, `parent_id`, `origin`, `suspicious` (True
+                or False), `since`, `until`, `before`, `limit`.
         """
-        return await self._ask("GET", f"{API}/executions", params=_given(filters))
+        return await self._ask("GET", f"{API}/executions", params=given(filters))
 
     def executions(self, **filters: Any) -> AsyncGenerator[View]:
         """All executions, newest first; pages are fetched as they are needed.
@@ -272,7 +274,8 @@ class Client(DeadLetters, Schedules):
             unrecorded: where the record has no answer the replay is to `fail`, or to ask: `live`.
             start: name of the node from which on everything runs live.
             data: other data for the event.
-            prompts: by model node, templates for its `user` and `system` prompt.
+            prompts: by model node, templates for its `user` and `system` prompt, or the `version`
+                of a prompt of the registry (a label or a hash).
             aliases: by model alias, the one to ask instead.
             idempotency_key: the same key and body give the same event.
 
@@ -313,7 +316,7 @@ class Client(DeadLetters, Schedules):
         Returns:
             `matched`, `done`, and `refused` with the reasons.
         """
-        body = {"filter": _given(filters), "dry_run": dry_run}
+        body = {"filter": given(filters), "dry_run": dry_run}
         return await self._post(f"{API}/executions/{verb}", body)
 
     async def whole_pipeline(self, verb: str, name: str, *, dry_run: bool = False) -> View:
@@ -361,38 +364,13 @@ class Client(DeadLetters, Schedules):
             execution_id: which.
             after: an entry's id: only what follows it.
         """
-        path = f"{_execution(execution_id)}/stream"
-        reached, tries = False, 0
-        while True:
-            headers = {} if after is None else {"last-event-id": str(after)}
-            try:
-                async with self._http.stream(
-                    "GET",
-                    path,
-                    headers=headers,
-                    timeout=httpx.Timeout(self._timeout, read=SILENCE_S),
-                ) as response:
-                    if response.status_code == 204:
-                        return
-                    if not response.is_success:
-                        await response.aread()
-                        raise self._error(response)
-                    reached = True
-                    async for entry in entries_of(response):
-                        after, tries = entry.id or after, 0
-                        yield entry
-                        if entry.type == "execution.finished":
-                            return
-            except httpx.TransportError as error:
-                if not reached or tries == len(RECONNECT_S):
-                    raise self._unreachable(error) from error
-            # Broken, or closed by a hub that stops: it may be back soon.
-            if tries == len(RECONNECT_S):
-                raise HubUnreachable(
-                    f"{self.url} ends the stream of execution {execution_id} early"
-                )
-            await asyncio.sleep(RECONNECT_S[tries])
-            tries += 1
+        position = Position(None if after is None else str(after))
+        stream = self._stream(f"{_execution(execution_id)}/stream", position)
+        async with aclosing(stream):
+            async for entry in stream:
+                yield entry
+                if entry.type == "execution.finished":
+                    return
 
     async def pipelines(self) -> View:
         """The loaded pipelines (`items`), and the apps that are left out (`failures`)."""
@@ -405,6 +383,20 @@ class Client(DeadLetters, Schedules):
     async def breakers(self) -> View:
         """The circuit breakers, by name: `items`."""
         return await self._ask("GET", f"{API}/breakers")
+
+    async def context_caches(self) -> View:
+        """The static beginnings of prompts that providers keep, and those too small: `items`."""
+        return await self._ask("GET", f"{API}/context-cache")
+
+    async def cache_savings(self, *, since: date | None = None, until: date | None = None) -> View:
+        """What was saved by what providers keep: `items` by day and prompt, their `total`.
+
+        Args:
+            since: first day, UTC.
+            until: last day.
+        """
+        days = {name: day.isoformat() for name, day in (("since", since), ("until", until)) if day}
+        return await self._ask("GET", f"{API}/context-cache/savings", params=days)
 
     async def open_breaker(
         self, name: str, *, seconds: float | None = None, reason: str | None = None
@@ -471,7 +463,7 @@ class Client(DeadLetters, Schedules):
         return await self._ask("GET", f"{API}/hubs")
 
     async def _pages(self, path: str, filters: View) -> AsyncGenerator[View]:
-        page = await self._ask("GET", path, params=_given(filters))
+        page = await self._ask("GET", path, params=given(filters))
         while True:
             for item in page["items"]:
                 yield item
@@ -479,9 +471,53 @@ class Client(DeadLetters, Schedules):
                 return
             page = await self._ask("GET", page["next"])
 
+    async def _stream(
+        self, path: str, position: Position, *, params: View | None = None
+    ) -> AsyncGenerator[Entry]:
+        """The entries of a stream, taken up where it broke off.
+
+        Args:
+            path: of the stream.
+            position: where to begin; moved on with each numbered entry, and by the caller who
+                knows better.
+            params: of the query.
+        """
+        reached, tries = False, 0
+        while True:
+            after = position.after
+            try:
+                async with self._http.stream(
+                    "GET",
+                    path,
+                    params=params,
+                    headers={} if after is None else {"last-event-id": after},
+                    timeout=httpx.Timeout(self._timeout, read=SILENCE_S),
+                ) as response:
+                    if response.status_code == 204:
+                        return
+                    if not response.is_success:
+                        await response.aread()
+                        raise self._error(response)
+                    reached = True
+                    async for entry in entries_of(response):
+                        position.after, tries = entry.id or position.after, 0
+                        yield entry
+            except httpx.TransportError as error:
+                if not reached or tries == len(RECONNECT_S):
+                    raise self._unreachable(error) from error
+            # Broken, or closed by a hub that stops: it may be back soon.
+            if tries == len(RECONNECT_S):
+                raise HubUnreachable(f"{self.url} ends the stream {path} early")
+            await asyncio.sleep(RECONNECT_S[tries])
+            tries += 1
+
     async def _post(self, path: str, body: View) -> View:
         headers = {"content-type": "application/json"}
         return await self._ask("POST", path, headers=headers, content=orjson.dumps(body))
+
+    async def _put(self, path: str, body: View) -> View:
+        headers = {"content-type": "application/json"}
+        return await self._ask("PUT", path, headers=headers, content=orjson.dumps(body))
 
     async def _ask(self, method: str, path: str, *, extra_s: float = 0, **rest: Any) -> View:
         try:
@@ -521,11 +557,3 @@ class Client(DeadLetters, Schedules):
 
 def _execution(execution_id: str) -> str:
     return f"{API}/executions/{quote(execution_id, safe='')}"
-
-
-def _given(filters: View) -> View:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in filters.items()
-        if value is not None
-    }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 import orjson
+
+from .answers import given
 
 View = dict[str, Any]
 
@@ -25,7 +26,7 @@ class DeadLetters(ABC):
             **filters: `pipeline`, `state` (`dead` or `discarded`), `since` and `until` of the time
                 they died, `before`, `limit`.
         """
-        return await self._ask("GET", LETTERS, params=_given(filters))
+        return await self._ask("GET", LETTERS, params=given(filters))
 
     def dead_letters(self, **filters: Any) -> AsyncGenerator[View]:
         """All dead letters, newest event first; pages are fetched as they are needed.
@@ -109,13 +110,5 @@ def _letter(event_id: str) -> str:
 
 
 def _many(ids: Sequence[str] | None, filters: View, *, dry_run: bool) -> View:
-    chosen: View = {"filter": _given(filters)} if ids is None else {"ids": list(ids)}
+    chosen: View = {"filter": given(filters)} if ids is None else {"ids": list(ids)}
     return {**chosen, "dry_run": dry_run}
-
-
-def _given(filters: View) -> View:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in filters.items()
-        if value is not None
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -14,6 +15,7 @@ from holdfast.errors import HubUnreachable
 
 from .answers import Entry
 from .client import URL, Client, View
+from .sync_agents import SyncAgents
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SyncClient:
+class SyncClient(SyncAgents):
     """`Client` for code without an event loop: Django, Flask, scripts.
 
     The same client on one background thread, which starts with the first call; may be shared by
@@ -119,6 +121,30 @@ class SyncClient:
         """See `Client.discard_dead_letters`."""
         return self._call(self._client.discard_dead_letters, reason, **options)
 
+    def collections(self) -> View:
+        """See `Client.collections`."""
+        return self._call(self._client.collections)
+
+    def collection(self, name: str) -> View:
+        """See `Client.collection`."""
+        return self._call(self._client.collection, name)
+
+    def delete_collection(self, name: str) -> View:
+        """See `Client.delete_collection`."""
+        return self._call(self._client.delete_collection, name)
+
+    def put_document(self, collection: str, key: str, text: str, **options: Any) -> View:
+        """See `Client.put_document`."""
+        return self._call(self._client.put_document, collection, key, text, **options)
+
+    def delete_document(self, collection: str, key: str) -> View:
+        """See `Client.delete_document`."""
+        return self._call(self._client.delete_document, collection, key)
+
+    def search(self, collection: str, query: str, **options: Any) -> View:
+        """See `Client.search`."""
+        return self._call(self._client.search, collection, query, **options)
+
     def schedules(self) -> View:
         """See `Client.schedules`."""
         return self._call(self._client.schedules)
@@ -142,6 +168,34 @@ class SyncClient:
     def delete_schedule(self, name: str) -> View:
         """See `Client.delete_schedule`."""
         return self._call(self._client.delete_schedule, name)
+
+    def prompts(self) -> View:
+        """See `Client.prompts`."""
+        return self._call(self._client.prompts)
+
+    def prompt(self, name: str) -> View:
+        """See `Client.prompt`."""
+        return self._call(self._client.prompt, name)
+
+    def prompt_version(self, name: str, version: str) -> View:
+        """See `Client.prompt_version`."""
+        return self._call(self._client.prompt_version, name, version)
+
+    def put_prompt(self, name: str, source: str) -> View:
+        """See `Client.put_prompt`."""
+        return self._call(self._client.put_prompt, name, source)
+
+    def move_label(self, name: str, label: str, version: str, *, reason: str | None = None) -> View:
+        """See `Client.move_label`."""
+        return self._call(self._client.move_label, name, label, version, reason=reason)
+
+    def roll_back_label(self, name: str, label: str, *, reason: str | None = None) -> View:
+        """See `Client.roll_back_label`."""
+        return self._call(self._client.roll_back_label, name, label, reason=reason)
+
+    def diff_prompts(self, name: str, a: str, b: str) -> View:
+        """See `Client.diff_prompts`."""
+        return self._call(self._client.diff_prompts, name, a, b)
 
     def execution(self, execution_id: str) -> View:
         """See `Client.execution`."""
@@ -211,9 +265,48 @@ class SyncClient:
         """See `Client.pipelines`."""
         return self._call(self._client.pipelines)
 
+    def usage(
+        self, *, by: str = "day", since: date | None = None, until: date | None = None
+    ) -> View:
+        """See `Client.usage`."""
+        return self._call(self._client.usage, by=by, since=since, until=until)
+
+    def estimate(self, pipeline: str, data: Any) -> View:
+        """See `Client.estimate`."""
+        return self._call(self._client.estimate, pipeline, data)
+
+    def budgets(self) -> View:
+        """See `Client.budgets`."""
+        return self._call(self._client.budgets)
+
+    def set_budget(
+        self, scope: str, *, unit: str, amount: str, subject: str = "", period: str = "ever"
+    ) -> View:
+        """See `Client.set_budget`."""
+        return self._call(
+            self._client.set_budget,
+            scope,
+            unit=unit,
+            amount=amount,
+            subject=subject,
+            period=period,
+        )
+
+    def remove_budget(self, budget_id: str) -> View:
+        """See `Client.remove_budget`."""
+        return self._call(self._client.remove_budget, budget_id)
+
     def breakers(self) -> View:
         """See `Client.breakers`."""
         return self._call(self._client.breakers)
+
+    def context_caches(self) -> View:
+        """See `Client.context_caches`."""
+        return self._call(self._client.context_caches)
+
+    def cache_savings(self, *, since: date | None = None, until: date | None = None) -> View:
+        """See `Client.cache_savings`."""
+        return self._call(self._client.cache_savings, since=since, until=until)
 
     def open_breaker(
         self, name: str, *, seconds: float | None = None, reason: str | None = None

@@ -10,9 +10,10 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
+from langgraph.store.base import BaseStore
 from langgraph.types import Command, Interrupt, StateSnapshot
 
-from holdfast.domain.checkpoints import Saved, saved_to_json
+from holdfast.domain.checkpoints import Saved, of_one_task, saved_to_json
 from holdfast.domain.halts import Wait, WaitKind
 from holdfast.pipelines.base import AnyGraph, Declaration
 from holdfast.pipelines.waiting import ASKED
@@ -48,7 +49,8 @@ class CheckpointedRun:
     """One execution of a declaration whose graph has checkpoints.
 
     Durable: each step's state is stored before the next one starts. Otherwise it is held in memory
-    and leaves with the outcome, if that is a halt.
+    and leaves with the outcome, if that is a halt. Where the thread is that of a session, what the
+    next turn begins with leaves with a success: a turn that is lost, or fails, has never been.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class CheckpointedRun:
         port: CheckpointsPort,
         serializer: StrictSerializer,
         collector: Collector,
+        items: BaseStore | None = None,
     ) -> None:
         self._declaration = declaration
         self._spec = spec
@@ -65,14 +68,16 @@ class CheckpointedRun:
         self._control = RunControl()
         # A replay that crashes begins anew: what it repeats costs nothing.
         self._durable = declaration.durable and spec.replay is None
-        self._held = None if self._durable else HeldCheckpoints(port, goes_on=spec.goes_on)
+        self._carries_on = thread_of(declaration, spec) != spec.event_id
+        known = spec.goes_on or self._carries_on  # there may be checkpoints
+        self._held = None if self._durable else HeldCheckpoints(port, goes_on=known)
         saver = PortSaver(
             self._held or port,
             spec.execution_id,
             serializer,
-            new_thread=None if spec.goes_on else spec.event_id,
+            new_thread=None if known else spec.event_id,
         )
-        self._graph = _with_saver(declaration.graph(), saver)
+        self._graph = with_own(declaration.graph(), items, saver)
 
     def pause(self) -> None:
         """Let it stop before its next step."""
@@ -95,7 +100,7 @@ class CheckpointedRun:
             if _interrupts(final) or self._has_breakpoints():
                 snapshot = await self._graph.aget_state(config, subgraphs=True)
             if snapshot is None or not (waits := _waits(snapshot)):
-                return Ran(final)
+                return Ran(final, saved=self._carried())
             answers = self._answers(waits)
             if not answers:
                 return Ran(waits=waits, saved=self._saved())
@@ -125,15 +130,27 @@ class CheckpointedRun:
         held: list[Saved] = self._held.saved if self._held is not None else []
         return [saved_to_json(one) for one in held]
 
+    def _carried(self) -> list[dict[str, Any]]:
+        """What the next turn of the thread begins with."""
+        if not self._carries_on or self._held is None:
+            return []
+        return [saved_to_json(one) for one in self._held.saved if not of_one_task(one.ns)]
+
     def _has_breakpoints(self) -> bool:
         return bool(self._graph.interrupt_before_nodes or self._graph.interrupt_after_nodes)
 
 
-def _with_saver(graph: AnyGraph, saver: PortSaver) -> AnyGraph:
-    """The graph over our saver; one it was compiled with, and a store, have no place in a run."""
+def thread_of(declaration: Declaration, spec: RunSpec) -> str:
+    """The thread an execution runs on; a replay has one of its own, whatever it repeats."""
+    session_id = spec.session_id if spec.replay is None else None
+    return declaration.thread_id(spec.event_id, session_id)
+
+
+def with_own(graph: AnyGraph, items: BaseStore | None, saver: PortSaver | None) -> AnyGraph:
+    """The graph over our store and saver; those it was compiled with have no place in a run."""
     ours = copy.copy(graph)
     ours.checkpointer = saver
-    ours.store = None
+    ours.store = items
     return ours
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -15,23 +15,28 @@ from holdfast.domain.ids import now_us
 from holdfast.domain.payload import Texts, encode
 from holdfast.domain.replays import Plan, recorded_from
 from holdfast.domain.status import ExecutionStatus
-from holdfast.errors import BranchesFailed, BreakerOpen, HoldfastError
+from holdfast.errors import HoldfastError
+from holdfast.llm.calls import asks_anew
+from holdfast.llm.content.gate import acts, placeholders
+from holdfast.llm.content.placeholders import Placeholders
+from holdfast.llm.content.redaction import Redaction
 from holdfast.llm.factory import Models
 from holdfast.pipelines.base import Declaration
 from holdfast.pipelines.context import RunContext, running
 from holdfast.pipelines.onward import nodes_from
-from holdfast.pipelines.policy import worth_retrying
+from holdfast.pipelines.policy import breakers_open, worth_retrying
 from holdfast.pipelines.registry import Registry
-from holdfast.ports import Ports, RecordSink, RunSpec
+from holdfast.pipelines.wording import Wording
+from holdfast.ports import Ports, RecordSink, RunSpec, running_execution
 from holdfast.recording import Collector, RecordingHandler, Replaying
-from holdfast.recording.collector import describe_error
-from holdfast.recording.intercepting import install
 from holdfast.recording.replaying import replaying_now
 from holdfast.telemetry import logger
 
-from .checkpointed import CheckpointedRun
+from .checkpointed import CheckpointedRun, thread_of, with_own
+from .item_store import PortStore
+from .prompts import PinnedPrompts
 from .serializer import StrictSerializer
-from .threads import ExecutionThreads, running_execution
+from .threads import ExecutionThreads
 
 log = logger("engine")
 
@@ -70,6 +75,7 @@ class _Running:
     run: CheckpointedRun | None = None  # only with checkpoints can it be paused
     pausing: bool = False
     plan: Plan | None = None  # how a replay is to run
+    prompts: Mapping[str, Wording] = field(default_factory=dict[str, Wording])
 
 
 class Engine:
@@ -83,6 +89,7 @@ class Engine:
         threads: where sync code runs; also to be set as the loop's default executor.
         on_end: called in the loop after the last change of an execution, with its id.
         on_abandoned: called when code was left running that could not be stopped.
+        redactions: what is taken out of all that is recorded; runs see it.
     """
 
     def __init__(
@@ -95,7 +102,9 @@ class Engine:
         threads: ExecutionThreads,
         on_end: Callable[[str], None] = lambda _: None,
         on_abandoned: Callable[[str], None] = lambda _: None,
+        redactions: Sequence[Redaction] = (),
     ) -> None:
+        self._redactions = tuple(redactions)
         self._registry = registry
         self._models = models
         self._sink = sink
@@ -103,6 +112,7 @@ class Engine:
         self._threads = threads
         self._on_end = on_end
         self._on_abandoned = on_abandoned
+        self._prompts = PinnedPrompts(ports.prompts)
         self._serializers: dict[str, StrictSerializer] = {}  # by name of the declaration
         self._running: dict[str, _Running] = {}
         self._idle = asyncio.Event()
@@ -121,6 +131,7 @@ class Engine:
             code_left_running=lambda: self._threads.active(spec.execution_id) > 0,
             steps=spec.steps,
             halted=spec.open,
+            redactions=self._redactions,
         )
         x = _Running(spec, collector, plan=None if spec.replay is None else Plan(**spec.replay))
         self._running[spec.execution_id] = x
@@ -205,12 +216,21 @@ class Engine:
     async def _run(self, x: _Running) -> Outcome:
         """Run the graph on the event; every failure becomes an outcome."""
         running_execution.set(x.spec.execution_id)
+        asks_anew.set(x.plan is not None)
+        # A later part of an execution must not call other people by the same placeholder.
+        placeholders.set(Placeholders(f"{x.spec.steps}." if x.spec.steps else ""))
+        acts.set(x.collector.content_checked)
         try:
             declaration = self._registry.get(x.spec.name)
             event = declaration.validate(orjson.loads(x.spec.data))
-            x.collector.texts = Texts(*_event_forms(event, x.spec.data), before=x.spec.texts)
+            x.collector.texts = Texts(
+                *_event_forms(event, x.spec.data),
+                before=x.spec.texts,
+                redact=x.collector.redactor,
+            )
             if x.plan is not None:
                 x.collector.replaying = await self._replaying(x, declaration)
+            x.prompts = await self._prompts.of(x.spec, x.plan, declaration)
             outcome = await self._run_graph(x, declaration, event)
             return _unless_mismatched(x, outcome)
         except asyncio.CancelledError:
@@ -224,6 +244,8 @@ class Engine:
         """What answers in a replay; None when all runs live, as after a halt."""
         if x.plan is None or not x.plan.needs_record or x.spec.goes_on:
             return None
+        from holdfast.recording.intercepting import install  # what it wraps, others do not need
+
         written = await self._ports.records.replayed(execution_id=x.spec.execution_id)
         install()
         onward = nodes_from(declaration, x.plan.start) if x.plan.start else frozenset[str]()
@@ -231,11 +253,12 @@ class Engine:
 
     def _told(self, x: _Running, error: BaseException) -> dict[str, Any]:
         """An error as the record keeps it, with its class: that decides whether it runs again."""
-        described = _described(error)
+        described = _described(x, error)
         if x.spec.name not in self._registry or self._threads.active(x.spec.execution_id) > 0:
             return described  # code that could not be stopped still runs: never two of it at once
         try:
-            failure = worth_retrying(error, self._registry.get(x.spec.name).retry_on)
+            retry_on = self._registry.get(x.spec.name).retry_on
+            failure = worth_retrying(error, retry_on, later=True)
         except Exception as fault:  # an error may raise when it is looked at: its class is unknown
             log.debug(
                 "execution.error_unreadable", execution_id=x.spec.execution_id, exc_info=fault
@@ -247,17 +270,26 @@ class Engine:
                 described["retry_after_s"] = failure.retry_after_s
         return described
 
-    def _checkpointed(self, x: _Running, declaration: Declaration) -> CheckpointedRun:
+    def _checkpointed(
+        self, x: _Running, declaration: Declaration, items: PortStore | None
+    ) -> CheckpointedRun:
         serializer = self._serializers.get(declaration.name)
         if serializer is None:
             serializer = StrictSerializer(declaration.kept(), f"pipeline {declaration.name}")
             self._serializers[declaration.name] = serializer
         x.run = CheckpointedRun(
-            declaration, x.spec, self._ports.checkpoints, serializer, x.collector
+            declaration, x.spec, self._ports.checkpoints, serializer, x.collector, items
         )
         if x.pausing:
             x.run.pause()
         return x.run
+
+    def _items(self, x: _Running, declaration: Declaration) -> PortStore | None:
+        """What its graph knows as the store; None where it is to have none."""
+        if not declaration.long_term:
+            return None
+        replaying = x.collector.replaying
+        return PortStore(self._ports.memory, x.spec.execution_id, replaying=replaying)
 
     async def _run_graph(self, x: _Running, declaration: Declaration, event: Any) -> Outcome:
         replaying = x.collector.replaying
@@ -269,33 +301,37 @@ class Engine:
             models=self._models,
             ports=self._ports,
             threads=self._threads,
-            budget=declaration.budget,
-            spent=x.collector.spent,
             plan=x.plan,
             replaying=replaying,
+            prompts=x.prompts,
+            session_id=x.spec.session_id,
             sleep=_no_pause if x.plan and x.plan.answers == "recorded" else asyncio.sleep,
         )
         config: RunnableConfig = {
             "callbacks": [RecordingHandler(x.collector)],
-            "configurable": {"thread_id": x.spec.event_id},
+            "configurable": {"thread_id": thread_of(declaration, x.spec)},
         }
         replaying_now.set(replaying)
+        items = self._items(x, declaration)
         with running(context):
-            if declaration.checkpointed:
-                ran = await self._checkpointed(x, declaration).run(event, config)
+            # What halted goes on from there, also where a new version would not halt any more.
+            if declaration.checkpointed or x.spec.goes_on:
+                ran = await self._checkpointed(x, declaration, items).run(event, config)
                 if ran.paused:
                     return Outcome(ExecutionStatus.PAUSED, saved=ran.saved)
                 if ran.waits:
                     return Outcome(ExecutionStatus.WAITING, waits=ran.waits, saved=ran.saved)
-                final = ran.final
+                final, saved = ran.final, ran.saved
             else:
-                final: Any = await declaration.graph().ainvoke(declaration.initial(event), config)
+                saved = []
+                graph = with_own(declaration.graph(), items, None)
+                final: Any = await graph.ainvoke(declaration.initial(event), config)
         if interrupts := _interrupts_in(final):
             return _interrupted(interrupts)
         output = declaration.result(final)
         failures = declaration.failures(final)
         if not failures:
-            return Outcome(ExecutionStatus.SUCCEEDED, output=output)
+            return Outcome(ExecutionStatus.SUCCEEDED, output=output, saved=saved)
         error = {
             "code": "steps_failed",
             "message": f"{len(failures)} step(s) failed and were allowed to",
@@ -309,7 +345,7 @@ def _unless_mismatched(x: _Running, outcome: Outcome) -> Outcome:
     replaying = x.collector.replaying
     if replaying is None or replaying.mismatch is None:
         return outcome
-    return Outcome(ExecutionStatus.FAILED, error=_described(replaying.mismatch))
+    return Outcome(ExecutionStatus.FAILED, error=_described(x, replaying.mismatch))
 
 
 async def _no_pause(_: float) -> None:
@@ -318,28 +354,15 @@ async def _no_pause(_: float) -> None:
 
 def _failed(error: BaseException, described: dict[str, Any]) -> Outcome:
     """A failed run; one that failed only because breakers were open is to run again."""
-    closed_ways = _breakers_open(error)
+    closed_ways = breakers_open(error)
     if not closed_ways:
         return Outcome(ExecutionStatus.FAILED, error=described)
     last = max(closed_ways, key=lambda one: one.until or 0)
     in_us = 0 if last.until is None else max(0, last.until - now_us())
-    postponed = {"breaker": last.breaker, "in_us": in_us}
+    postponed = {"breaker": last.breaker, "in_us": in_us, "by_hub": last.by_hub}
     if last is not error:  # branches that met one: the code that readers match on
         described["code"] = last.code
     return Outcome(ExecutionStatus.FAILED, error=described, postponed=postponed)
-
-
-def _breakers_open(error: BaseException) -> list[BreakerOpen]:
-    """The open breakers that alone made a run fail; empty when there was another reason too."""
-    if isinstance(error, BreakerOpen):
-        return [error]
-    errors: Sequence[BaseException] = ()
-    if isinstance(error, BranchesFailed):
-        errors = error.errors
-    elif isinstance(error, BaseExceptionGroup):
-        errors = cast("BaseExceptionGroup[BaseException]", error).exceptions
-    found = [_breakers_open(one) for one in errors]
-    return [one for each in found for one in each] if all(found) else []
 
 
 def _timed_out(spec: RunSpec) -> Outcome:
@@ -378,7 +401,7 @@ def _event_forms(event: Any, data: bytes) -> tuple[bytes, ...]:
     return (data,)
 
 
-def _described(error: BaseException) -> dict[str, Any]:
-    described = describe_error(error)
+def _described(x: _Running, error: BaseException) -> dict[str, Any]:
+    described = x.collector.describe(error)
     described.setdefault("code", "step_failed")
     return described

@@ -6,14 +6,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
+
+from holdfast.ports import running_execution
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-running_execution: ContextVar[str | None] = ContextVar("running_execution", default=None)
-"""The execution the present task or thread works for."""
 
 
 class ExecutionThreads(ThreadPoolExecutor):

@@ -1,5 +1,5 @@
 """The hub: claims events, hands them to workers, writes records, supervises children."""
 
-from .hub import Hub, HubOptions
+from .hub import AgentOptions, Hub, HubOptions
 
-__all__ = ["Hub", "HubOptions"]
+__all__ = ["AgentOptions", "Hub", "HubOptions"]

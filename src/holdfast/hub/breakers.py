@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from holdfast.bus import Notice
 from holdfast.bus.base import BREAKER, QUEUED
@@ -23,15 +23,15 @@ from holdfast.domain.breakers import (
     TooManyFailures,
 )
 from holdfast.domain.ids import MICROS, new_id, now_us
-from holdfast.errors import StoreError, StoreRefused
+from holdfast.errors import PortError, StoreError, StoreRefused
 from holdfast.operations.kit import Kit
-from holdfast.runner.breakers import Standing
+from holdfast.runner.breakers import AskedBreakers, Standing
 from holdfast.store.commands import MoveBreaker, ReleasePostponed
 from holdfast.store.queries import AllBreakers
 from holdfast.telemetry import logger
 
 from .patience import patiently
-from .worker import Worker
+from .rounds import Rounds
 
 log = logger("hub")
 
@@ -73,6 +73,36 @@ class _Known:
         )
 
 
+OWN = ""
+"""Stands for an execution where the hub itself makes a call; it always tells how that ended."""
+
+
+class Learner(Protocol):
+    """Somebody who makes calls, and is told how breakers stand."""
+
+    def learn_breakers(self, standings: Sequence[Mapping[str, Any]]) -> None:
+        """Hear it."""
+        ...
+
+
+class OwnCalls:
+    """Breakers as the hub's own calls see them: asked and told as a runner's are."""
+
+    def __init__(self, breakers: Breakers) -> None:
+        async def ask(execution_id: str, _port: str, args: dict[str, Any]) -> Any:
+            del execution_id
+            try:
+                return await breakers.probe(args["breaker"], OWN)
+            except StoreError as error:
+                raise PortError(str(error)) from error
+
+        self.port = AskedBreakers(ask, breakers.take)
+
+    def learn_breakers(self, standings: Sequence[Mapping[str, Any]]) -> None:
+        """See `Learner`."""
+        self.port.learn(standings)
+
+
 class Breakers:
     """Counts, opens, probes and closes; belongs to the hub's loop.
 
@@ -87,7 +117,7 @@ class Breakers:
         self,
         kit: Kit,
         rules: BreakerRules,
-        workers: Callable[[], Iterable[Worker]],
+        workers: Callable[[], Iterable[Learner]],
         *,
         clock: Callable[[], int] = now_us,
     ) -> None:
@@ -99,11 +129,10 @@ class Breakers:
         self._known: dict[str, _Known] = {}
         self._probes: dict[str, tuple[str, str]] = {}  # probe to breaker and execution
         self._releasing: set[str] = set()
-        self._bell = asyncio.Event()
+        self._rounds = Rounds("breakers", self._look_on)
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop_task: asyncio.Task[None] | None = None
-        self._stop_listening = kit.bus.listen(BREAKER, lambda _: self._bell.set())
+        self._stop_listening = kit.bus.listen(BREAKER, lambda _: self._rounds.ring())
         metrics = kit.metrics
         metrics.describe("holdfast_breaker_open", "gauge", "1 while calls are not made.")
         metrics.describe("holdfast_breaker_openings_total", "counter", "How often it opened.")
@@ -114,15 +143,13 @@ class Breakers:
     async def start(self) -> None:
         """Take in how the breakers stand, then keep up."""
         await self.look()
-        self._loop_task = asyncio.create_task(self._loop(), name="breakers")
+        self._rounds.start()
 
     async def close(self) -> None:
         """Stop; moves under way are stored if that does not take long."""
         self._closing = True
         self._stop_listening()
-        if self._loop_task is not None:
-            self._loop_task.cancel()
-            await asyncio.wait({self._loop_task})
+        await self._rounds.close()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=LAST_WRITES_S)
         for task in self._tasks:
@@ -192,6 +219,11 @@ class Breakers:
             if waiting:
                 await self._let_go(self._of(name))
 
+    def has_opened(self, name: str) -> bool:
+        """Whether it was ever moved; if not, nobody will close it and let go what waits for it."""
+        known = self._known.get(name)
+        return known is not None and known.breaker.version > 0
+
     def _now(self) -> int:
         return self._clock() + self._ahead_us
 
@@ -202,6 +234,8 @@ class Breakers:
         return known
 
     def _has_ended(self, execution_id: str) -> bool:
+        if execution_id == OWN:
+            return False
         running = self._kit.journal.get(execution_id)
         return running is None or running.finished is not None
 
@@ -226,7 +260,9 @@ class Breakers:
         known.moving += 1
         try:
             moved = await patiently(
-                lambda: self._kit.store.write(MoveBreaker(name, move)), breaker=name
+                self._kit.store,
+                lambda: self._kit.store.write(MoveBreaker(name, move)),
+                breaker=name,
             )
         except StoreRefused as error:
             log.error("breaker.refused", breaker=name, error=str(error))
@@ -254,7 +290,7 @@ class Breakers:
         standing = known.standing(self._ahead_us)
         for worker in self._workers():
             worker.learn_breakers([standing])
-        self._bell.set()
+        self._rounds.ring()
 
     def _announce(self, before: Breaker, breaker: Breaker) -> None:
         name, metrics = breaker.name, self._kit.metrics
@@ -276,7 +312,7 @@ class Breakers:
     async def _let_go(self, known: _Known) -> None:
         name, breaker = known.breaker.name, known.breaker
         if not breaker.version:
-            return  # it never opened: somebody's own `BreakerOpen`, which would only come again
+            return  # it never opened, as far as we know: the event's own time will come
         if breaker.status is BreakerStatus.CLOSED:
             if name not in self._releasing:
                 self._releasing.add(name)
@@ -317,18 +353,9 @@ class Breakers:
         ]
         return min([SWEEP_S, *((until - now) / MICROS for until in untils)])
 
-    async def _loop(self) -> None:
-        while True:
-            self._bell.clear()
-            try:
-                await self.look()
-            except StoreError as error:
-                log.error("breaker.look_failed", error=str(error))
-            try:
-                async with asyncio.timeout(self._next_s()):
-                    await self._bell.wait()
-            except TimeoutError:
-                pass  # it is time
+    async def _look_on(self) -> float:
+        await self.look()
+        return self._next_s()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

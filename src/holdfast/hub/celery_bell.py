@@ -7,7 +7,6 @@ may be lost, doubled or late: events that are still ready after a while are rung
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,10 +17,11 @@ from kombu.exceptions import KombuError
 
 from holdfast.bus import Notice
 from holdfast.bus.base import QUEUED
-from holdfast.errors import StoreError
 from holdfast.operations.kit import Kit
 from holdfast.store.queries import StillReady
 from holdfast.telemetry import logger
+
+from .rounds import Rounds, about
 
 log = logger("hub")
 
@@ -100,30 +100,32 @@ class CeleryBell:
         self._kit = kit
         self._app = app
         self._wanted: dict[str, None] = {}  # in order, each once
-        self._bell = asyncio.Event()
+        self._ringing = Rounds("celery-bell", self._ring)
+        self._looking = Rounds("celery-look", self._look, retry_s=LOOK_S)
         self._again: dict[str, tuple[float, float]] = {}  # when to ring next, and the pause then
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="celery-bell")
-        self._tasks: list[asyncio.Task[None]] = []
         self._stop_listening = kit.bus.listen(QUEUED, self._heard)
         kit.metrics.describe("holdfast_celery_rings_total", "counter", "Messages sent to Celery.")
         kit.metrics.describe(
             "holdfast_celery_failed_total", "counter", "Messages the broker did not take."
         )
 
-    def start(self) -> None:
-        """Begin to ring."""
-        self._tasks = [
-            asyncio.create_task(self._ring_on(), name="celery-bell"),
-            asyncio.create_task(self._look_on(), name="celery-look"),
-        ]
+    def start(self, *, looks: bool = True) -> None:
+        """Begin to ring.
+
+        Args:
+            looks: also for what is still ready after a while, whoever has stored it. The many
+                processes of a Celery worker leave that to the hubs.
+        """
+        self._ringing.start()
+        if looks:
+            self._looking.start(after_s=about(LOOK_S))
 
     async def close(self) -> None:
         """Ring no more; other hubs, or the next boot, find what is still ready."""
         self._stop_listening()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._ringing.close()
+        await self._looking.close()
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
         self._app.close()
 
@@ -131,22 +133,20 @@ class CeleryBell:
         # Without an id it came from another hub, which has rung already.
         if notice.event_id is not None:
             self._wanted[notice.event_id] = None
-            self._bell.set()
+            self._ringing.ring()
 
-    async def _ring_on(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._bell.wait()
-            self._bell.clear()
-            wanted, self._wanted = list(self._wanted), {}
-            try:
-                await loop.run_in_executor(self._thread, self._send, wanted)
-            except FAULTS as error:
-                # Nothing is lost: they stay ready, and the next looks find them.
-                self._kit.metrics.add("holdfast_celery_failed_total", len(wanted))
-                log.warning("celery.not_rung", events=len(wanted), reason=str(error))
-            else:
-                self._kit.metrics.add("holdfast_celery_rings_total", len(wanted))
+    async def _ring(self) -> None:
+        wanted, self._wanted = list(self._wanted), {}
+        if not wanted:
+            return
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._send, wanted)
+        except FAULTS as error:
+            # Nothing is lost: they stay ready, and the next looks find them.
+            self._kit.metrics.add("holdfast_celery_failed_total", len(wanted))
+            log.warning("celery.not_rung", events=len(wanted), reason=str(error))
+        else:
+            self._kit.metrics.add("holdfast_celery_rings_total", len(wanted))
 
     def _send(self, event_ids: Sequence[str]) -> None:
         app: Any = self._app
@@ -156,18 +156,11 @@ class CeleryBell:
                     TASK, args=[event_id], producer=producer, ignore_result=True, retry=False
                 )
 
-    async def _look_on(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S * random.uniform(0.8, 1.2))  # noqa: S311
-            try:
-                await self._look()
-            except StoreError as error:
-                log.warning("celery.not_looked", reason=str(error))
-
-    async def _look(self) -> None:
+    async def _look(self) -> float:
+        pause_s = about(LOOK_S)
         names = self._kit.registry.versions()
         if not names:
-            return
+            return pause_s
         found = await self._kit.store.read(
             StillReady(targets=sorted(names), for_us=int(AGAIN_S * 1_000_000), limit=AT_MOST)
         )
@@ -181,4 +174,5 @@ class CeleryBell:
             again[event_id] = (due, pause)
         self._again = again
         if self._wanted:
-            self._bell.set()
+            self._ringing.ring()
+        return pause_s

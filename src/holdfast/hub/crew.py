@@ -79,7 +79,8 @@ class Crew:
 
     def became_ready(self, worker: Worker) -> None:
         """A worker reported ready; whether it is any good remains to be seen."""
-        self._places[worker].ready_at = asyncio.get_running_loop().time()
+        if worker in self._places:  # it may have died with these words
+            self._places[worker].ready_at = asyncio.get_running_loop().time()
 
     def has_worked(self, worker: Worker) -> None:
         """A worker has ended an execution: earlier failures are forgotten."""

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 
 import orjson
 
 from holdfast.bus import Notice
 from holdfast.bus.base import CANCEL, CHANGED, DELAYED, QUEUED
+from holdfast.domain.agents import AGENT
 from holdfast.domain.events import Claimed
 from holdfast.domain.ids import MICROS, now_us
 from holdfast.domain.status import MAX_CRASHES, EventStatus
 from holdfast.errors import StoreError
 from holdfast.journal.running import Start
 from holdfast.operations.kit import Kit
+from holdfast.pipelines.base import Declaration
 from holdfast.ports import RunSpec
 from holdfast.store.commands import Claim
+from holdfast.store.commands.horizon import Horizon
 from holdfast.store.queries import EventById
 from holdfast.store.queries.hub import LeasesOf
 from holdfast.telemetry import logger
 
-from .crew import Crew
+from .prompts import Prompts
+from .staff import Staff
 from .worker import Worker, WorkerState
 
 log = logger("hub")
@@ -36,18 +40,16 @@ SWEEP_S = 5.0
 GATHER_S = 0.01
 """How long to wait for more free slots when only few are."""
 
-MAX_SOLO = 2
-"""Extra workers at once for executions that must run alone."""
-
-RETRY_S = 0.5
-RETRY_MOST_S = 5.0
-"""Pauses before the next claim while the database is away: doubled each time, up to the most."""
+RETRY_S = 0.25
+RETRY_MOST_S = 1.0
+"""Pauses before the next claim while the database is away: doubled each time, up to the most. It is
+mostly this that finds it back; who waits longer is told."""
 
 LAST_CLAIM_S = 5.0
 """How long a closing hub waits for the answer to a claim under way."""
 
-LEASE_S = 15.0
-"""How long an event stays with a hub that is not heard of."""
+LEASE_S = 14.0
+"""How long an event stays with a hub that is not heard of; a second later it is taken back."""
 
 
 class Dispatcher:
@@ -55,22 +57,28 @@ class Dispatcher:
 
     Args:
         kit: the hub's parts.
-        crew: who runs.
+        staff: whom it claims for.
+        prompts: which versions of prompts they use.
         default_deadline_s: deadline of pipelines that name none; None for no limit.
+        budgeted: whether a budget may count what an execution spends.
         give_back: called with an execution that was claimed and cannot be begun here.
     """
 
     def __init__(
         self,
         kit: Kit,
-        crew: Crew,
+        staff: Staff,
+        prompts: Prompts,
         *,
         default_deadline_s: float | None,
+        budgeted: Callable[[Claimed], bool],
         give_back: Callable[[str], None],
     ) -> None:
         self._kit = kit
-        self._crew = crew
+        self._staff = staff
+        self._prompts = prompts
         self._default_deadline_s = default_deadline_s
+        self._budgeted = budgeted
         self._give_back = give_back
         self._bell = asyncio.Event()
         self._bell.set()
@@ -81,27 +89,26 @@ class Dispatcher:
         self._closing = False
         self._told_full = False
         self._few_until: asyncio.TimerHandle | None = None
+        self._horizon = Horizon()
+        self._look_again: asyncio.TimerHandle | None = None
         self._in_doubt = False  # a claim may have been stored though its answer was lost
         self._cancelled_early: set[str] = set()
-        self._versions = kit.registry.versions()
-        self._limits = {
-            one.name: one.max_running for one in kit.registry if one.max_running is not None
-        }
-        self._once = frozenset(one.name for one in kit.registry if not one.redeliver)
-        self._rates = {one.name: one.rate for one in kit.registry if one.rate is not None}
+        self._versions: Mapping[str, tuple[str, str]] = {}  # as the last claim named them
         self._stop_listening: Callable[[], None] = kit.bus.listen(QUEUED, self._rung)
         self._task: asyncio.Task[None] | None = None
         kit.metrics.describe("holdfast_claims_total", "counter", "Events claimed.")
 
     def start(self) -> None:
         """Begin to claim."""
-        self._task = asyncio.create_task(self._loop(), name="dispatcher")
+        self._task = asyncio.create_task(self._loop(), name=f"dispatcher-{self._staff.kind}")
 
     async def close(self) -> None:
-        """Claim nothing more; what a claim under way still brings is given back."""
+        """Claim nothing more; what a claim under way still brings runs if a worker has room."""
         self._closing = True
         self._stop_listening()
         self._stop_gathering()
+        if self._look_again is not None:
+            self._look_again.cancel()
         if self._task is None:
             return
         if self._claiming:  # cancelling it would not take it back, only lose its answer
@@ -162,18 +169,27 @@ class Dispatcher:
 
     def crew_changed(self) -> None:
         """A worker became ready or went: see to the suspects and claim."""
-        for worker in self._crew.workers:
-            alone = worker.solo and worker.state is WorkerState.READY and not worker.in_flight
-            if alone and self._suspects:
-                self._run(worker, self._suspects.popleft())
-                worker.retire()
-            elif alone:
-                worker.retire()  # whom it was hired for was cancelled
-        self._hire_for_suspects()
+        for worker in self._staff.workers:
+            if not worker.solo or worker.state is not WorkerState.READY or worker.in_flight:
+                continue
+            mine = next((one for one in self._suspects if self._staff.suits(worker, one)), None)
+            if mine is not None:
+                self._suspects.remove(mine)
+                self._run(worker, mine)
+            worker.retire()  # or whom it was hired for was cancelled
+        self._staff.hire_alone(tuple(self._suspects))
         self.ring()
 
-    def _rung(self, notice: Notice) -> None:  # noqa: ARG002
-        self._bell.set()
+    def give_up(self, name: str) -> None:
+        """Give back what waits for a worker of its own: none comes any more."""
+        given_up = [one for one in self._suspects if one.target == name]
+        self._suspects = deque(one for one in self._suspects if one.target != name)
+        for one in given_up:
+            self._give_back(one.execution_id)
+
+    def _rung(self, notice: Notice) -> None:
+        if self._staff.concerns(notice):
+            self._bell.set()
 
     async def _loop(self) -> None:
         tries = 0
@@ -194,16 +210,24 @@ class Dispatcher:
                 self._in_doubt = True
                 if self._closing:
                     return
-                await asyncio.sleep(min(RETRY_MOST_S, RETRY_S * 2.0**tries))
+                await self._kit.store.pause(min(RETRY_MOST_S, RETRY_S * 2.0**tries))
                 tries = min(tries + 1, 16)
+                self._bell.set()
+            except Exception:  # of our own making: the queue must not stand still with it
+                log.exception("hub.fault", round="dispatcher")
+                self._in_doubt = True
+                await asyncio.sleep(RETRY_MOST_S)
                 self._bell.set()
 
     async def _claim_all(self) -> None:
         """Claim until nothing is left or the slots are taken."""
-        while self._versions and not self._closing and not self._journal_full():
-            free = sum(worker.free for worker in self._crew.workers)
-            slots = sum(worker.slots for worker in self._crew.workers)
-            if free == 0 or (free < min(slots // 4, CLAIM_AT_MOST) and not self._gathered()):
+        while not self._closing and not self._journal_full():
+            self._staff.between_claims()
+            workers = self._staff.workers
+            free = sum(worker.free for worker in workers)
+            slots = sum(worker.slots for worker in workers)
+            few = free < min(slots // 4, CLAIM_AT_MOST)
+            if free == 0 or not self._staff.versions() or (few and not self._gathered()):
                 return
             self._stop_gathering()
             limit = min(free, CLAIM_AT_MOST)
@@ -237,39 +261,63 @@ class Dispatcher:
     async def _claim(self, limit: int) -> list[Claimed]:
         self._claiming = True
         try:
-            claimed = await self._kit.store.write(
-                Claim(
-                    limit=limit,
-                    lease_owner=self._kit.boot_id,
-                    lease_us=int(LEASE_S * MICROS),
-                    versions=self._versions,
-                    once=self._once,
-                    rates=self._rates,
-                    room=self._room(),
-                )
-            )
-            for one in claimed:
-                self._begin(one)
+            await self._prompts.refresh()  # what was moved before an event came counts for it
+            claimed: list[Claimed] = []
+            more = True
+            while more:
+                some = await self._kit.store.write(self._next_claim(limit - len(claimed)))
+                for one in some:
+                    self._begin(one)
+                claimed += some
+                more = self._horizon.again and len(claimed) < limit
+            self._look_at_the_whole_later()
         finally:
             self._claiming = False
             early, self._cancelled_early = self._cancelled_early, set()
             for execution_id in early:  # whoever has it now can be told
                 self._kit.bus.publish(Notice(CANCEL, execution_id=execution_id))
         self._kit.metrics.add("holdfast_claims_total", len(claimed))
-        if any(one.target in self._rates for one in claimed):
+        if any(one.target in self._staff.rates for one in claimed):
             self._kit.bus.publish(Notice(DELAYED))  # others may have to wait for their rate
         return claimed
+
+    def _next_claim(self, limit: int) -> Claim:
+        staff = self._staff
+        self._versions = staff.versions()
+        return Claim(
+            limit=limit,
+            kind=staff.kind,
+            lease_owner=self._kit.boot_id,
+            lease_us=int(LEASE_S * MICROS),
+            versions=self._versions,
+            once=staff.once,
+            rates=staff.rates,
+            room=staff.room(),
+            horizon=self._horizon if staff.behind_horizon and self._kit.store.lanes_apart else None,
+        )
+
+    def _look_at_the_whole_later(self) -> None:
+        """Ring when the claim may look again at what it passed over in a slow index."""
+        if self._look_again is not None:
+            self._look_again.cancel()
+            self._look_again = None
+        if pause := self._horizon.whole_in_us:
+            loop = asyncio.get_running_loop()
+            self._look_again = loop.call_later(pause / MICROS, self._bell.set)
 
     async def _give_back_lost_claims(self) -> None:
         """Give back what a claim took whose answer was lost together with the connection.
 
         Nobody else would: the lease is ours, and no hub reaps its own.
         """
+        self._horizon.forget()
         store, journal = self._kit.store, self._kit.journal
         for lease in await store.read(LeasesOf(self._kit.boot_id)):
             if journal.get(lease.execution_id) is not None:
                 continue
             event = await store.read(EventById(lease.event_id, lease.owner_id))
+            if event.target_kind != self._staff.kind:
+                continue  # perhaps the answer to another dispatcher's claim is on its way
             if event.status is not EventStatus.RUNNING or event.fence != lease.fence:
                 continue  # it has ended meanwhile
             self._note(
@@ -287,35 +335,28 @@ class Dispatcher:
                     started_at=now_us(),
                     parent_id=event.parent_id,
                     origin=event.origin,
-                )
+                ),
+                None,
             )
             self._give_back(lease.execution_id)
         self._in_doubt = False
 
-    def _room(self) -> dict[str, int]:
-        """How many more may run of each pipeline that limits itself."""
-        if not self._limits:
-            return {}
-        busy = Counter(
-            running.start.claimed.target
-            for running in self._kit.journal.all()
-            if running.finished is None
-        )
-        return {name: max(0, most - busy[name]) for name, most in self._limits.items()}
-
     def _begin(self, claimed: Claimed) -> None:
-        self._note(claimed)
-        if self._closing:
+        declared = self._staff.declared(claimed.target)
+        self._note(claimed, declared)
+        if declared is None:
             self._give_back(claimed.execution_id)
+        elif self._closing:
+            self._assign_at_last(claimed)
         elif claimed.crashes >= MAX_CRASHES - 1:
             # One crash from being set aside: it runs in a process of its own, so that if it is
             # the poison it takes nobody along, and if it is not, nobody takes it along.
             self._suspects.append(claimed)
-            self._hire_for_suspects()
+            self._staff.hire_alone(tuple(self._suspects))
         else:
             self._assign(claimed)
 
-    def _note(self, claimed: Claimed) -> None:
+    def _note(self, claimed: Claimed, declared: Declaration | None) -> None:
         graph_version, code_version = self._versions[claimed.target]
         self._kit.journal.begin(
             Start(
@@ -323,30 +364,44 @@ class Dispatcher:
                 lease_owner=self._kit.boot_id,
                 graph_version=graph_version,
                 code_version=code_version,
+                kind=claimed.target_kind,
+                prompts=self._prompts.pins(claimed, declared) if declared else {},
             )
         )
-        if claimed.halt is not None:  # who followed it into its halt elsewhere follows it out
-            self._kit.bus.publish(Notice(CHANGED, claimed.event_id, claimed.execution_id))
+        if claimed.halt is not None or claimed.target_kind == AGENT:
+            # Who followed it into its halt elsewhere follows it out; who waits for an answer in a
+            # conversation learns whose tokens to follow.
+            self._kit.bus.publish(
+                Notice(
+                    CHANGED,
+                    claimed.event_id,
+                    claimed.execution_id,
+                    session_id=claimed.session_id,
+                )
+            )
 
     def _assign(self, claimed: Claimed) -> None:
-        worker = max(self._crew.workers, key=lambda one: one.free, default=None)
-        if worker is None or worker.free <= 0:
-            # Its worker went between the claim and now: it gets one of its own.
+        worker = self._staff.worker_for(claimed)
+        if worker is not None:
+            self._run(worker, claimed)
+        elif self._staff.hires_for_left:
             self._suspects.append(claimed)
-            self._hire_for_suspects()
-            return
-        self._run(worker, claimed)
+            self._staff.hire_alone(tuple(self._suspects))
+        else:
+            self._give_back(claimed.execution_id)
 
-    def _hire_for_suspects(self) -> None:
-        """Keep as many extra workers coming as there are suspects, up to the limit."""
-        idle = self._crew.idle_solo
-        busy = sum(1 for one in self._crew.workers if one.solo and one.in_flight)
-        for _ in range(min(len(self._suspects) - idle, MAX_SOLO - idle - busy)):
-            self._crew.hire_solo()
+    def _assign_at_last(self, claimed: Claimed) -> None:
+        """Nobody is hired any more: it runs beside others, if it may, or elsewhere."""
+        suspect = claimed.crashes >= MAX_CRASHES - 1
+        worker = None if suspect else self._staff.worker_for(claimed)
+        if worker is None:
+            self._give_back(claimed.execution_id)
+        else:
+            self._run(worker, claimed)
 
     def _run(self, worker: Worker, claimed: Claimed) -> None:
-        deadline = self._kit.registry.get(claimed.target).deadline or self._default_deadline_s
-        halt = claimed.halt
+        declared = self._staff.declared(claimed.target)
+        halt, running = claimed.halt, self._kit.journal.get(claimed.execution_id)
         worker.run(
             RunSpec(
                 execution_id=claimed.execution_id,
@@ -354,16 +409,19 @@ class Dispatcher:
                 owner_id=claimed.owner_id,
                 kind=claimed.target_kind,
                 name=claimed.target,
-                version=self._versions[claimed.target][0],
+                version=running.start.graph_version if running else "",
                 data=claimed.data,
                 delivery=claimed.delivery,
-                deadline_s=deadline,
+                deadline_s=(declared and declared.deadline) or self._default_deadline_s,
                 traceparent=claimed.traceparent,
                 goes_on=claimed.goes_on,
                 answers=claimed.answers,
                 steps=halt.steps if halt else 0,
                 texts=halt.texts if halt else 0,
                 open=halt.open if halt else (),
+                budgeted=self._budgeted(claimed),
                 replay=orjson.loads(claimed.replay) if claimed.replay else None,
+                prompts=running.start.prompts if running else {},
+                session_id=claimed.session_id,
             )
         )

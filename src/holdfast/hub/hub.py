@@ -3,45 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from holdfast.bus import Notice
 from holdfast.bus.base import CANCEL, PAUSE
 from holdfast.domain.breakers import BreakerRules
 from holdfast.domain.hubs import NewHub
-from holdfast.domain.ids import new_id
-from holdfast.domain.status import ExecutionStatus
-from holdfast.errors import NotFound, PortError, StoreRefused
-from holdfast.journal import Running
+from holdfast.domain.ids import now_us
 from holdfast.operations.kit import Kit
-from holdfast.operations.replay import replayed
-from holdfast.operations.submit import submit
-from holdfast.ports import CachedResult
-from holdfast.runner.client_ports import STORE_TIMEOUT_S
-from holdfast.store.queries import EventById
-from holdfast.telemetry import logger
 
-from .breakers import Breakers
-from .crew import Crew
-from .dispatch import Dispatcher
+from .agent_office import AgentOffice
+from .agent_process import Rules
+from .agents import Agents, Configure
+from .answering import Answering
+from .breakers import Breakers, OwnCalls
+from .budgets import Budgets
+from .context_caches import ContextCaches
 from .ending import Endings
 from .keeping import Keeper
 from .leases import LeaseKeeper
-from .patience import patiently
+from .limits import Limits
+from .office import Desk, Office
+from .pool import Pool
 from .presence import Presence
+from .prompts import Prompts
 from .recordings import Recordings
 from .recovery import recover
-from .results import ResultCache
+from .shared_limits import SharedLimits
 from .showing import Showing
+from .supervisor import HireAgent
 from .timers import Timers
 from .worker import Employer, Worker
 
-log = logger("hub")
 
-RUNNER_LOST = "runner_lost"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """How a hub knows agents, and whether it runs them.
+
+    Attributes:
+        configure: reads their configurations.
+        hire: makes workers that run one; None: this hub only knows them.
+        rules: how their processes are supervised.
+        host: name of this machine.
+        clock: seconds, from wherever they start; None: the loop's.
+    """
+
+    configure: Configure
+    hire: HireAgent | None = None
+    rules: Rules = field(default_factory=Rules)
+    host: str = ""
+    clock: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +66,7 @@ class HubOptions:
     default_deadline_s: float | None = None
     stop_grace_s: float = 10.0
     breakers: BreakerRules = field(default_factory=BreakerRules)
+    shares: bool = False  # there may be other hubs on its database
 
 
 class Hub:
@@ -63,32 +76,79 @@ class Hub:
         kit: the hub's parts.
         options: see `HubOptions`.
         hire: makes a worker that reports to the given employer.
+        agents: see `AgentOptions`; None: this hub knows of no agents.
     """
 
     def __init__(
-        self, kit: Kit, options: HubOptions, *, hire: Callable[[str, Employer], Worker]
+        self,
+        kit: Kit,
+        options: HubOptions,
+        *,
+        hire: Callable[[str, Employer], Worker],
+        agents: AgentOptions | None = None,
     ) -> None:
         self.kit = kit
         self._options = options
-        self._endings = Endings(kit)
-        self.crew = Crew(
-            size=options.runners, hire=lambda name: hire(name, self), metrics=kit.metrics
+        self._shared_limits = SharedLimits(kit.store) if options.shares else None
+        self.limits = Limits(kit.metrics, shared=self._shared_limits)
+        self._own_calls: list[OwnCalls] = []
+        self.breakers = Breakers(
+            kit, options.breakers, lambda: [*self._workers(), *self._own_calls]
         )
-        self.breakers = Breakers(kit, options.breakers, lambda: self.crew.workers)
-        self._dispatcher = Dispatcher(
-            kit,
-            self.crew,
-            default_deadline_s=options.default_deadline_s,
-            give_back=lambda one: self._crash(one, "it was claimed and not begun", began=False),
+        self.budgets = Budgets(kit)
+        self._endings = Endings(kit, self.budgets, self.breakers.has_opened)
+        self.caches = ContextCaches(
+            kit, lambda provider, model: kit.prices.storage(provider, model, now_us())
         )
-        self._leases = LeaseKeeper(kit, self._cancel, self._pause)
-        self._results = ResultCache()
+        self._prompts = Prompts(kit)
         self._keeper = Keeper(kit.store)
+        desk = Desk(
+            kit=kit,
+            answering=Answering(
+                kit,
+                breakers=self.breakers,
+                budgets=self.budgets,
+                caches=self.caches,
+                limits=self.limits,
+                keeper=self._keeper,
+                prompts=self._prompts,
+            ),
+            breakers=self.breakers,
+            budgets=self.budgets,
+            caches=self.caches,
+            endings=self._endings,
+            limits=self.limits,
+        )
+        self._desk = desk
+        self._pool = Pool(
+            desk,
+            self._prompts,
+            size=options.runners,
+            hire=hire,
+            default_deadline_s=options.default_deadline_s,
+            tell_ready=self._pool_is_ready,
+        )
+        self.crew, self._dispatcher = self._pool.crew, self._pool.dispatcher
+        self.agents: Agents | None = None
+        self.agent_office: AgentOffice | None = None
+        if agents is not None:
+            self.agents = Agents(kit, agents.configure, self._configured)
+            if agents.hire is not None:
+                self.agent_office = AgentOffice(
+                    desk,
+                    self._prompts,
+                    self.agents,
+                    agents.rules,
+                    hire=agents.hire,
+                    host=agents.host,
+                    clock=agents.clock,
+                    default_deadline_s=options.default_deadline_s,
+                )
+        self._leases = LeaseKeeper(kit, self._cancel, self._pause)
         self.timers = Timers(kit)
         self._showing = Showing(kit)
         self._recordings = Recordings(kit, self._endings)
         self._presence = Presence(kit.store, options.about) if options.about else None
-        self._closing = False
         self._ready = asyncio.Event()
         self._stop_listening = kit.bus.listen(CANCEL, self._cancel_asked)
         self._stop_pausing = kit.bus.listen(PAUSE, self._pause_asked)
@@ -96,8 +156,16 @@ class Hub:
 
     async def start(self) -> None:
         """Take in what a dead boot left, then start workers and claims."""
+        if self.agents is not None:
+            await self.agents.start()
         await recover(self.kit, self._endings)
+        self._own_calls.append(OwnCalls(self.breakers))
+        self.kit.embeddings.breakers = self._own_calls[0].port
         await self.breakers.start()
+        await self._prompts.start()
+        await self.budgets.start()
+        if self._shared_limits is not None:
+            self._shared_limits.start()
         if self._presence is not None:
             await self._presence.start()
         await self.crew.start()
@@ -105,7 +173,9 @@ class Hub:
             self._ready.set()
         if not self._options.on_demand:
             self._dispatcher.start()
-        self._leases.start()
+        if self.agent_office is not None:
+            self.agent_office.start()
+        self._leases.start(reaps=not self._options.on_demand)
         self.timers.start()
         self._recordings.start()
 
@@ -138,122 +208,44 @@ class Hub:
 
     async def close(self) -> None:
         """Stop claiming, let work end within the grace, hand the rest back."""
-        self._closing = True
         self._stop_listening()
         self._stop_pausing()
         if self._presence is not None:
             await self._presence.stopping()
         await self.timers.close()
         await self._recordings.close()
-        await self._dispatcher.close()
-        await self.crew.close(self._options.stop_grace_s)
+        if self.agents is not None:
+            await self.agents.close()
+        grace_s = self._options.stop_grace_s
+        await asyncio.gather(*(office.close(grace_s) for office in self._offices()))
         await self._leases.close()
         for running in self.kit.journal.all():
             if running.finished is None:  # claimed, but no worker ever had it
-                self._crash(running.id, "the hub stopped before it could start", began=False)
+                self._desk.crash(running.id, "the hub stopped before it could start", began=False)
         await self._keeper.close()
         await self.breakers.close()
+        await self.caches.close()
+        if self._shared_limits is not None:
+            await self._shared_limits.close()
+        await self._prompts.close()
         await self._endings.drain()
+        await self.budgets.close()
         self._showing.close()
         if self._presence is not None:
             await self._presence.close()
 
-    def on_ready(self, worker: Worker) -> None:
-        """See `Employer`."""
-        if standings := self.breakers.standings():
-            worker.learn_breakers(standings)
-        self.crew.became_ready(worker)
+    def _offices(self) -> list[Office]:
+        return [self._pool] if self.agent_office is None else [self._pool, self.agent_office]
+
+    def _workers(self) -> list[Worker]:
+        return [worker for office in self._offices() for worker in office.workers]
+
+    def _pool_is_ready(self) -> None:
         self._ready.set()
-        self._dispatcher.crew_changed()
 
-    def on_change(self, worker: Worker, execution_id: str, raw: bytes) -> None:  # noqa: ARG002
-        """See `Employer`."""
-        running = self.kit.journal.change(execution_id, raw)
-        if running is not None and running.finished is not None:
-            self.breakers.run_ended(execution_id)
-            self._endings.store(running)
-
-    def on_tokens(self, execution_id: str, step: int, text: str) -> None:
-        """See `Employer`."""
-        self.kit.journal.tokens(execution_id, step, text)
-
-    def on_ended(self, worker: Worker, execution_id: str) -> None:
-        """See `Employer`."""
-        self.crew.has_worked(worker)
-        running = self.kit.journal.get(execution_id)
-        if running is not None and running.finished is None:
-            # It left without an outcome we could read: never let it hang.
-            self._crash(execution_id, "the runner sent no outcome", counts=True)
-        self._dispatcher.ring()
-
-    def on_gone(self, worker: Worker, reason: str) -> None:
-        """See `Employer`."""
-        lost, worker.in_flight = worker.in_flight, set()
-        if lost:
-            log.warning("runner.died", worker=worker.name, reason=reason, executions=len(lost))
-        for execution_id in lost:
-            self._crash(execution_id, reason, counts=not self._closing)
-        self.crew.is_gone(worker, lost=len(lost), died=reason != "stopped")
-        self._dispatcher.crew_changed()
-
-    def on_outcome(self, told: Mapping[str, Any]) -> None:
-        """See `Employer`."""
-        self.breakers.take(told)
-
-    async def ask(self, execution_id: str, port: str, args: dict[str, Any]) -> Any:
-        """See `Employer`."""
-        running = self.kit.journal.get(execution_id)
-        if running is None:
-            raise PortError(f"execution {execution_id} is not under way")
-        if port == "cache.get":
-            found = self._results.get(running.owner_id, args["key"])
-            return None if found is None else [found.execution_id, found.value]
-        if port == "cache.put":
-            result = CachedResult(execution_id, args["value"])
-            return self._results.put(running.owner_id, args["key"], result, args["ttl_s"])
-        if port == "breakers.probe":
-            return await self.breakers.probe(args["breaker"], execution_id)
-        if port.startswith("checkpoints."):
-            return await self._keeper.ask(running, port.removeprefix("checkpoints."), args)
-        if port == "records.replayed":
-            return (await replayed(self.kit, running)).for_run()
-        if port != "events.submit":
-            raise PortError(f"no port {port}")
-        return await self._submit(running, args)
-
-    async def _submit(self, running: Running, args: Mapping[str, Any]) -> str:
-        """Take in what a run sends; while the database is away the step waits."""
-        event_id = new_id()  # one for all tries: one whose answer was lost may have been stored
-
-        async def once() -> str:
-            try:
-                submitted = await submit(
-                    self.kit,
-                    owner_id=running.owner_id,
-                    type=args["type"],
-                    data=args["data"],
-                    source=f"/executions/{running.id}",
-                    idempotency_key=args["idempotency_key"],
-                    traceparent=running.start.claimed.traceparent,
-                    event_id=event_id,
-                )
-            except StoreRefused:
-                with suppress(NotFound):  # refused because a try before had stored it
-                    return (await self.kit.store.read(EventById(event_id, running.owner_id))).id
-                raise
-            return submitted.id
-
-        return await patiently(once, within_s=STORE_TIMEOUT_S, event_id=running.event_id)
-
-    def _crash(
-        self, execution_id: str, reason: str, *, counts: bool = False, began: bool = True
-    ) -> None:
-        error = {"code": RUNNER_LOST, "message": reason}
-        running = self.kit.journal.break_off(execution_id, ExecutionStatus.CRASHED, error)
-        if running is not None:
-            running.began = began
-            self.breakers.run_ended(execution_id)
-            self._endings.store(running, counts_as_crash=counts)
+    def _configured(self, agent_id: str) -> None:
+        if self.agent_office is not None:
+            self.agent_office.supervisor.configured(agent_id)
 
     def _cancel_asked(self, notice: Notice) -> None:
         if notice.execution_id is not None:
@@ -264,16 +256,9 @@ class Hub:
             self._pause(notice.execution_id)
 
     def _pause(self, execution_id: str) -> None:
-        for worker in self.crew.workers:
-            if execution_id in worker.in_flight:
-                worker.pause(execution_id)
+        for office in self._offices():
+            office.pause(execution_id)
 
     def _cancel(self, execution_id: str) -> None:
-        for worker in self.crew.workers:
-            if execution_id in worker.in_flight:
-                worker.cancel(execution_id)
-                return
-        if self._dispatcher.withdraw(execution_id):
-            running = self.kit.journal.break_off(execution_id, ExecutionStatus.CANCELLED, None)
-            if running is not None:
-                self._endings.store(running)
+        for office in self._offices():
+            office.cancel(execution_id)

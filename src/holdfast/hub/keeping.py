@@ -43,6 +43,7 @@ class Keeper:
             case "list":
                 query = Checkpoints(fence.owner_id, args["wanted"])
                 return await patiently(
+                    self._store,
                     lambda: self._store.read(query),
                     within_s=STORE_TIMEOUT_S,
                     event_id=running.event_id,
@@ -60,6 +61,7 @@ class Keeper:
 
     async def _write(self, command: DropRuns | CopyThread | PruneThreads) -> None:
         await patiently(
+            self._store,
             lambda: self._store.write(command),
             within_s=STORE_TIMEOUT_S,
             event_id=command.fence.event_id,
@@ -95,6 +97,7 @@ class Keeper:
     async def _store_all(self, fence: Fence, saved: tuple[Saved, ...]) -> Exception | None:
         try:
             await patiently(
+                self._store,
                 lambda: self._store.write(SaveCheckpoints(fence, saved)),
                 within_s=STORE_TIMEOUT_S,
                 event_id=fence.event_id,

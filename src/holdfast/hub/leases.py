@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable
 
 from holdfast.domain.ids import MICROS
-from holdfast.errors import StoreError
 from holdfast.operations.kit import Kit
 from holdfast.store.commands import ExtendLeases, Reap
 from holdfast.telemetry import logger
 
 from .dispatch import LEASE_S
 from .recovery import tell
+from .rounds import Rounds, about
 
 log = logger("hub")
 
 BEAT_S = LEASE_S / 3
 
+REAP_S = 1.0
+"""Between two looks for leases that ran out elsewhere."""
+
 
 class LeaseKeeper:
-    """Beats every third of a lease.
+    """Beats every third of a lease, and looks each second for those that ran out.
 
     Args:
         kit: the hub's parts.
@@ -34,17 +35,24 @@ class LeaseKeeper:
         self._kit = kit
         self._stop = stop
         self._pause = pause
-        self._task: asyncio.Task[None] | None = None
+        self._beating = Rounds("leases", self._beat_on)
+        self._reaping = Rounds("reaper", self._reap_on)
 
-    def start(self) -> None:
-        """Begin to beat."""
-        self._task = asyncio.create_task(self._loop(), name="leases")
+    def start(self, *, reaps: bool = True) -> None:
+        """Begin to beat.
+
+        Args:
+            reaps: also take from others between the beats. The many processes of a Celery worker
+                leave that to the hubs.
+        """
+        self._beating.start()
+        if reaps:
+            self._reaping.start()
 
     async def close(self) -> None:
         """Stop; the leases held run out by themselves unless given back."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await self._beating.close()
+        await self._reaping.close()
 
     async def beat(self) -> None:
         """Extend what runs here and take back what ran out elsewhere."""
@@ -64,16 +72,19 @@ class LeaseKeeper:
                 self._stop(held[event_id].id)
             for event_id in extended.pause_requested:
                 self._pause(held[event_id].id)
+        await self.reap()
+
+    async def reap(self) -> None:
+        """Take back what ran out elsewhere."""
         expired = await self._kit.store.write(Reap(lease_owner=self._kit.boot_id))
         for reaped in expired:
             log.warning("lease.expired", event_id=reaped.event_id, status=reaped.status)
-        tell(self._kit, expired)
+        await tell(self._kit, expired)
 
-    async def _loop(self) -> None:
-        while True:
-            try:
-                await self.beat()
-            except StoreError as error:
-                log.error("hub.beat_failed", error=str(error))
-            # Jitter: hubs that started together must not reap together.
-            await asyncio.sleep(BEAT_S * random.uniform(0.8, 1.0))  # noqa: S311
+    async def _beat_on(self) -> float:
+        await self.beat()
+        return about(BEAT_S)
+
+    async def _reap_on(self) -> float:
+        await self.reap()
+        return about(REAP_S)

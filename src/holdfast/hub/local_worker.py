@@ -8,20 +8,44 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from holdfast.domain.payload import message_of
 from holdfast.engine import Engine
 from holdfast.engine.threads import ExecutionThreads
 from holdfast.errors import HoldfastError, PortError
+from holdfast.llm.content.redaction import Redaction
 from holdfast.llm.factory import Models
+from holdfast.pipelines.base import Declaration
 from holdfast.pipelines.registry import Registry
 from holdfast.ports import ModelConfig, Ports, RunSpec
 from holdfast.runner.breakers import AskedBreakers
-from holdfast.runner.client_ports import AskedCache, AskedCheckpoints, AskedRecords
+from holdfast.runner.budgets import AskedBudgets
+from holdfast.runner.client_ports import (
+    AskedCache,
+    AskedCheckpoints,
+    AskedKnowledge,
+    AskedMemory,
+    AskedPrompts,
+    AskedRecords,
+)
+from holdfast.runner.context_caches import AskedContextCache
+from holdfast.runner.limits import AskedLimits
+from holdfast.telemetry import logger
 
 from .worker import Employer, Worker, WorkerState
 
+log = logger("hub")
+
 
 class LocalWorker(Worker):
-    """Runs the engine in the hub's loop; its ports are direct calls."""
+    """Runs the engine in the hub's loop; its ports are direct calls.
+
+    Args:
+        employer: whom it works for.
+        slots: executions at once.
+        registry: what it runs.
+        models: by alias.
+        proves: what must be able to run, or the worker does not start.
+    """
 
     def __init__(
         self,
@@ -30,15 +54,26 @@ class LocalWorker(Worker):
         slots: int,
         registry: Registry,
         models: Mapping[str, ModelConfig],
+        proves: Declaration | None = None,
+        redactions: Sequence[Redaction] = (),
     ) -> None:
         super().__init__("local", slots)
         self._employer = employer
+        self._proves = proves
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._threads = ExecutionThreads(slots)
         self._changes: deque[tuple[str, bytes]] = deque()
         self._breakers = AskedBreakers(self._put, employer.on_outcome)
-        self._models = Models(models, self._breakers)
+        self._budgets = AskedBudgets(self._put, employer.on_spent)
+        self._models = Models(
+            models,
+            self._breakers,
+            budgets=self._budgets,
+            limits=AskedLimits(self._put, self._tell_outcome),
+            cache=AskedCache(self._put),
+            context_cache=AskedContextCache(self._put),
+        )
         self._engine = Engine(
             registry=registry,
             models=self._models,
@@ -48,20 +83,36 @@ class LocalWorker(Worker):
                 cache=AskedCache(employer.ask),
                 checkpoints=AskedCheckpoints(self._store),
                 records=AskedRecords(self._store),
+                knowledge=AskedKnowledge(self._put),
+                memory=AskedMemory(self._put),
                 breakers=self._breakers,
+                prompts=AskedPrompts(self._store),
+                budgets=self._budgets,
             ),
             threads=self._threads,
             on_end=self._on_end,
+            redactions=redactions,
         )
 
     async def start(self) -> None:
-        """Ready at once."""
+        """Ready at once, unless what it is to run cannot run, or it was told to leave before."""
+        if self.state is not WorkerState.STARTING:
+            return
+        if self._proves is not None:
+            try:
+                self._proves.check()
+            except Exception as error:
+                log.exception("agent.refused", name=self._proves.name)
+                self._gone(message_of(error))
+                return
         self.state = WorkerState.READY
         self._employer.on_ready(self)
 
     def run(self, spec: RunSpec) -> None:
         """Start an execution in this loop."""
         self.in_flight.add(spec.execution_id)
+        if spec.budgeted:
+            self._budgets.begin(spec.execution_id)
         self._engine.start(spec)
 
     def cancel(self, execution_id: str) -> None:
@@ -83,6 +134,12 @@ class LocalWorker(Worker):
             raise
         except HoldfastError as error:
             raise PortError(f"{error.code}: {error}") from error
+
+    def _tell_outcome(self, told: dict[str, Any]) -> None:
+        if threading.get_ident() == self._loop_thread:
+            self._employer.on_outcome(told)
+        else:
+            self._loop.call_soon_threadsafe(self._employer.on_outcome, told)
 
     def learn_breakers(self, standings: Sequence[Mapping[str, Any]]) -> None:
         """Hear how breakers stand; later, as over a socket."""
@@ -139,6 +196,7 @@ class LocalWorker(Worker):
         return await self._employer.ask(execution_id, "events.submit", args)
 
     def _on_end(self, execution_id: str) -> None:
+        self._budgets.end(execution_id)
         if self.state is WorkerState.GONE:
             return
         self._pass_on()
@@ -151,7 +209,7 @@ class LocalWorker(Worker):
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._gone()
 
-    def _gone(self) -> None:
+    def _gone(self, reason: str = "stopped") -> None:
         if self.state is not WorkerState.GONE:
             self.state = WorkerState.GONE
-            self._employer.on_gone(self, "stopped")
+            self._employer.on_gone(self, reason)

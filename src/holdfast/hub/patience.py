@@ -7,22 +7,24 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from holdfast.errors import StoreError, StoreRefused
+from holdfast.store.store import Store
 from holdfast.telemetry import logger
 
 R = TypeVar("R")
 
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Pauses while the database is away; the last one repeats."""
+"""Pauses while the database is away, unless somebody else finds it back; the last one repeats."""
 
 log = logger("hub")
 
 
 async def patiently(
-    ask: Callable[[], Awaitable[R]], *, within_s: float | None = None, **whose: str
+    store: Store, ask: Callable[[], Awaitable[R]], *, within_s: float | None = None, **whose: str
 ) -> R:
     """What the store answers, once it does.
 
     Args:
+        store: what is asked.
         ask: puts the question.
         within_s: no pause is begun that would outlast this; None asks for ever.
         **whose: ids for the log.
@@ -44,4 +46,4 @@ async def patiently(
             if until is not None and now() + pause > until:
                 raise
         tries += 1
-        await asyncio.sleep(pause)
+        await store.pause(pause)

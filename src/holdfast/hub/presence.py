@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from dataclasses import replace
 
 from holdfast.domain.hubs import NewHub
@@ -11,6 +9,8 @@ from holdfast.errors import StoreError
 from holdfast.store import Store
 from holdfast.store.commands import HubBeat, HubLeft
 from holdfast.telemetry import logger
+
+from .rounds import Rounds, about
 
 log = logger("hub")
 
@@ -28,12 +28,14 @@ class Presence:
     def __init__(self, store: Store, about: NewHub) -> None:
         self.about = about
         self._store = store
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds("presence", self._beat_on)
+        self._here = False
 
     async def start(self) -> None:
         """Be there; returns when the others can see it, or the database is away."""
         await self._beat()
-        self._task = asyncio.create_task(self._loop(), name="presence")
+        self._here = True
+        self._rounds.start(after_s=about(BEAT_S))
 
     async def stopping(self) -> None:
         """Say that nothing more is taken."""
@@ -42,10 +44,9 @@ class Presence:
 
     async def close(self) -> None:
         """Leave."""
-        if self._task is None:
+        if not self._here:
             return
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        await self._rounds.close()
         try:
             await self._store.write(HubLeft(self.about.id))
         except StoreError as error:
@@ -57,7 +58,6 @@ class Presence:
         except StoreError as error:
             log.warning("hub.presence_not_told", reason=str(error))
 
-    async def _loop(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT_S * random.uniform(0.8, 1.0))  # noqa: S311
-            await self._beat()
+    async def _beat_on(self) -> float:
+        await self._beat()
+        return about(BEAT_S)

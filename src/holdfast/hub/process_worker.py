@@ -1,24 +1,23 @@
-"""A worker in a process of its own: `python -m holdfast.runner`, joined by a socket pair."""
+"""A worker in a process of its own, joined by a socket pair."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import socket
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
 
+from holdfast.domain.ids import now_us
 from holdfast.domain.payload import encode
 from holdfast.errors import HoldfastError
 from holdfast.ports import ModelConfig, RunSpec
 from holdfast.runner.crossing import answer_to_json, question_from_json
 from holdfast.runner.frames import MAX_MESSAGE, Kind, Wire, write_run
+from holdfast.runner.process import PlainSpawner, RunnerProcess, Spawner
 from holdfast.telemetry import logger
 
 from .worker import Employer, Worker, WorkerState
@@ -26,6 +25,8 @@ from .worker import Employer, Worker, WorkerState
 log = logger("hub")
 
 PING_EVERY_S = 5.0
+"""Between two pings, where nothing else is set."""
+
 SILENT_FOR_S = 30.0
 """A runner whose loop has not answered for this long is killed."""
 
@@ -45,20 +46,39 @@ class RunnerOptions:
     slots: int
     log_level: str = "info"
     log_form: str = "text"
+    prompts: tuple[str, ...] = ()  # folders of prompts besides those beside the apps
+    log: Path | None = None  # file for what it prints; None: where the hub prints
+    ping_s: float | None = None  # between two pings; None: PING_EVERY_S
+    agent: Mapping[str, Any] | None = None  # `id`, `name`, `version`, `config`: runs it, no apps
+    redact: tuple[Mapping[str, Any], ...] = ()  # fields of `llm.content.redaction.Redaction`
 
 
 class ProcessWorker(Worker):
     """One runner process, from spawn to its end.
 
     Its death shows as the end of the socket, at once and however it died.
+
+    Args:
+        name: for log records.
+        employer: whom it works for.
+        options: see `RunnerOptions`.
+        spawner: starts the process; None: it becomes a Python of its own.
+        process: one that was spawned already with these options.
     """
 
-    def __init__(self, name: str, employer: Employer, options: RunnerOptions) -> None:
+    def __init__(
+        self,
+        name: str,
+        employer: Employer,
+        options: RunnerOptions,
+        spawner: Spawner | None = None,
+        process: RunnerProcess | None = None,
+    ) -> None:
         super().__init__(name, options.slots)
-        self.pid: int | None = None
         self._employer = employer
         self._options = options
-        self._process: asyncio.subprocess.Process | None = None
+        self._spawner = spawner or PlainSpawner()
+        self._process = process
         self._wire = Wire(self._on_message, self._on_closed)
         self._gone = asyncio.Event()
         self._unanswered = 0  # pings
@@ -68,27 +88,18 @@ class ProcessWorker(Worker):
 
     async def start(self) -> None:
         """Spawn the process and greet it; `on_ready` follows when its apps are loaded."""
-        ours, theirs = socket.socketpair()
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "holdfast.runner",
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                # LangGraph reads it once, at import: its own serializers are strict as ours is.
-                env={**self._options.environment, "LANGGRAPH_STRICT_MSGPACK": "true"},
-                stdin=asyncio.subprocess.DEVNULL,
-            )
-        except BaseException:  # not even the stop of the hub may leave it open
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self.pid = self._process.pid
+        if self._process is None:
+            options = self._options
+            self._process = self._spawner.spawn(options.environment, log=options.log)
+        self.pid, ours = self._process.pid, self._process.sock
         ours.settimeout(0)
         loop = asyncio.get_running_loop()
-        await loop.create_unix_connection(lambda: self._wire, sock=ours)
+        try:
+            await loop.create_unix_connection(lambda: self._wire, sock=ours)
+        except BaseException:  # not even the stop of the hub may leave it behind
+            self._process.close()
+            self._process = None
+            raise
         hello = {
             "apps": self._options.apps,
             "models": {alias: asdict(config) for alias, config in self._options.models.items()},
@@ -96,8 +107,13 @@ class ProcessWorker(Worker):
             "sys_path": [path for path in sys.path if path],
             "log_level": self._options.log_level,
             "log_form": self._options.log_form,
+            "prompts": self._options.prompts,
+            "agent": self._options.agent,
+            "redact": self._options.redact,
         }
         self._wire.send(Kind.HELLO, orjson.dumps(hello))
+        if self.state is WorkerState.RETIRING:  # there was nobody yet to be told
+            self._wire.send(Kind.STOP, b"")
         self._pinging = asyncio.create_task(self._ping())
 
     def run(self, spec: RunSpec) -> None:
@@ -124,6 +140,11 @@ class ProcessWorker(Worker):
             self.state = WorkerState.RETIRING
             self._wire.send(Kind.STOP, b"")
 
+    def terminate(self) -> None:
+        """SIGTERM."""
+        if self._process is not None:
+            self._process.terminate()
+
     async def kill(self) -> None:
         """SIGKILL; returns when the process is gone and its end was reported."""
         self._signal_kill()
@@ -148,19 +169,30 @@ class ProcessWorker(Worker):
                 self._spawn(self._answer(orjson.loads(body)))
             case Kind.OUTCOMES:
                 self._employer.on_outcome(orjson.loads(body))
+            case Kind.SPENT:
+                self._employer.on_spent(orjson.loads(body))
             case Kind.PONG:
                 self._unanswered = 0
+                self.heard_at = now_us()
             case Kind.READY:
-                if self.state is WorkerState.STARTING:
-                    self._unanswered = 0  # it may have loaded its apps for long
-                    self.state = WorkerState.READY
-                    self._employer.on_ready(self)
+                self._is_ready(orjson.loads(body))
             case Kind.ABANDONED:
                 # Its threads still run user code nobody waits for: replace it.
                 log.warning("runner.abandoned", worker=self.name, execution_id=body.decode())
                 self.retire()
             case _:
                 log.error("hub.unexpected_frame", worker=self.name, kind=kind.name)
+
+    def _is_ready(self, told: Mapping[str, Any]) -> None:
+        self.pid = told["pid"]  # nobody may have known it before
+        self.heard_at = now_us()
+        if told.get("refused"):
+            self._killed_for = told["refused"]
+            self._signal_kill()
+        elif self.state is WorkerState.STARTING:
+            self._unanswered = 0  # it may have loaded its apps for long
+            self.state = WorkerState.READY
+            self._employer.on_ready(self)
 
     def _on_closed(self, error: Exception | None) -> None:
         if self._pinging is not None:
@@ -175,16 +207,13 @@ class ProcessWorker(Worker):
         if not clean:
             self._signal_kill()  # a runner without a hub must not go on
         self._employer.on_gone(self, "stopped" if clean else self._killed_for or _why(error))
-        code = await self._process.wait()
+        code = await asyncio.to_thread(self._process.wait)
         log.debug("runner.ended", worker=self.name, pid=self.pid, code=code)
         self._gone.set()
 
     def _signal_kill(self) -> None:
-        # Not `Process.kill`: it polls the child first, and would take its exit status away from
-        # the loop's watcher.
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.kill()
 
     async def _answer(self, question: dict[str, Any]) -> None:
         try:
@@ -207,17 +236,18 @@ class ProcessWorker(Worker):
 
     async def _ping(self) -> None:
         # Pings are counted and not seconds: a hub that stood still must not blame its runners.
+        every_s = PING_EVERY_S if self._options.ping_s is None else self._options.ping_s
         sent = 0
         while True:
             self._wire.send(Kind.PING, b"")
             self._unanswered += 1
             sent += 1
-            await asyncio.sleep(PING_EVERY_S)
+            await asyncio.sleep(every_s)
             if self.state is WorkerState.STARTING:
-                late = sent * PING_EVERY_S >= READY_WITHIN_S
+                late = sent * every_s >= READY_WITHIN_S
                 why = f"the runner was not ready within {READY_WITHIN_S:g} s"
             else:  # while it loads its apps its loop may be silent
-                late = self._unanswered * PING_EVERY_S >= SILENT_FOR_S
+                late = self._unanswered * every_s >= SILENT_FOR_S
                 why = f"the runner's loop was silent for {SILENT_FOR_S:g} s"
             if late:
                 log.error("runner.silent", worker=self.name, pid=self.pid, reason=why)

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 
 from holdfast.journal import Orphan, Running
 from holdfast.operations.kit import Kit
-from holdfast.telemetry import logger
 
 from .ending import Endings
 from .recovery import take_in
-
-log = logger("hub")
+from .rounds import Rounds
 
 LOOK_S = 1.0
 """Pause between two looks at the journal's root; a recorder lets go of a folder to hand it over."""
@@ -24,17 +22,15 @@ class Recordings:
     def __init__(self, kit: Kit, endings: Endings) -> None:
         self._kit = kit
         self._endings = endings
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds("recordings", self._look_on, retry_s=LOOK_S)
 
     def start(self) -> None:
         """Begin to look."""
-        self._task = asyncio.create_task(self._loop(), name="recordings")
+        self._rounds.start()
 
     async def close(self) -> None:
         """Stop; what is not stored stays in its folder."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await self._rounds.close()
 
     async def look(self) -> int:
         """Take in what is there now; how many executions that were."""
@@ -44,13 +40,9 @@ class Recordings:
             taken += await take_in(self._kit, self._endings, *one)
         return taken
 
-    async def _loop(self) -> None:
-        while True:
-            try:
-                await self.look()
-            except Exception as error:  # one bad folder must not end the looking
-                log.error("hub.recordings_failed", exc_info=error)
-            await asyncio.sleep(LOOK_S)
+    async def _look_on(self) -> float:
+        await self.look()
+        return LOOK_S
 
 
 Found = tuple[Orphan, list[Running]]

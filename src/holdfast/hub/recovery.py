@@ -9,12 +9,15 @@ from holdfast.bus.base import CHANGED, ENDED, QUEUED
 from holdfast.domain.hubs import CELERY
 from holdfast.domain.ids import now_us
 from holdfast.domain.status import EventStatus, ExecutionStatus
+from holdfast.errors import StoreError
 from holdfast.journal import Orphan, Running
 from holdfast.operations.announce import announce
 from holdfast.operations.kit import Kit
-from holdfast.store.commands import GivenBack, HubLeft, TakeBack
+from holdfast.store.commands import Apologise, GivenBack, HubLeft, TakeBack
+from holdfast.store.commands.processes import ReturnProcesses
 from holdfast.telemetry import logger
 
+from .answers import apology
 from .ending import Endings
 
 log = logger("hub")
@@ -43,14 +46,29 @@ async def recover(kit: Kit, endings: Endings) -> int:
     return taken
 
 
-def tell(kit: Kit, given_back: Sequence[GivenBack]) -> None:
-    """Ring for events that were taken back, and tell who follows their executions."""
+async def tell(kit: Kit, given_back: Sequence[GivenBack]) -> None:
+    """Ring for events that were taken back, and tell who follows their executions.
+
+    A turn that was given up with them has no record to bring a word to its conversation.
+    """
     for one in given_back:
+        if one.status in (EventStatus.DEAD, EventStatus.FAILED):
+            await _apologise(kit, one)
         if one.status is not EventStatus.QUEUED:
             kit.bus.publish(Notice(ENDED, one.event_id, status=one.status))
         kit.bus.publish(Notice(QUEUED, one.event_id))  # it, or the next of its session
         announce(kit, one.others)
         kit.bus.publish(Notice(CHANGED, one.event_id, one.execution_id))
+
+
+async def _apologise(kit: Kit, lost: GivenBack) -> None:
+    message = apology(ExecutionStatus.CRASHED, HUB_DIED)
+    try:
+        await kit.store.write(
+            Apologise(event_id=lost.event_id, owner_id=lost.owner_id, message=message)
+        )
+    except StoreError as error:
+        log.error("hub.not_apologised", event_id=lost.event_id, reason=str(error))
 
 
 async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running]) -> int:
@@ -64,6 +82,7 @@ async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running
                 running.break_off(ExecutionStatus.CRASHED, now_us(), reason)
             await endings.store_now(running, counts_as_crash=counts)
         given_back = await kit.store.write(TakeBack(orphan.boot_id, counts))
+        await kit.store.write(ReturnProcesses(orphan.boot_id))
         await kit.store.write(HubLeft(orphan.boot_id))
         stored = True
     finally:
@@ -72,5 +91,5 @@ async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running
         else:
             orphan.release()
     log.info("hub.recovered", boot=orphan.boot_id, executions=len(left), leases=len(given_back))
-    tell(kit, given_back)
+    await tell(kit, given_back)
     return len(left) + len(given_back)

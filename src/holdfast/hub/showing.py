@@ -10,6 +10,7 @@ from typing import Any
 from holdfast.bus import Notice
 from holdfast.bus.base import CHANGED, ENDED, GAP, HALTED
 from holdfast.journal.mirror import reflect
+from holdfast.operations.agent_logs import LOGS, here
 from holdfast.operations.elsewhere import RECORD, SUMMARIES
 from holdfast.operations.kit import Kit
 
@@ -29,6 +30,7 @@ class Showing:
         self._tasks: set[asyncio.Task[None]] = set()
         kit.bus.answer(RECORD, self._record)
         kit.bus.answer(SUMMARIES, self._summaries)
+        kit.bus.answer(LOGS, lambda args: here(kit, args))
         self._stops = [kit.bus.listen(topic, self._heard) for topic in (CHANGED, ENDED, HALTED)]
         self._stops.append(kit.bus.listen(GAP, lambda _: kit.journal.wake_all()))
 

@@ -1,4 +1,4 @@
-"""Timers: halted executions, delayed events and schedules, each when its time has come."""
+"""Timers: halted executions, delayed events, schedules and items, each when its time has come."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ import asyncio
 from holdfast.bus import Notice
 from holdfast.bus.base import DELAYED, HALTED, QUEUED
 from holdfast.domain.ids import MICROS
-from holdfast.errors import StoreError
 from holdfast.operations.announce import announce
+from holdfast.operations.items import sweep
 from holdfast.operations.kit import Kit
 from holdfast.operations.schedules import fire_due
 from holdfast.store.commands import Wake
-from holdfast.telemetry import logger
 
-log = logger("hub")
+from .rounds import Rounds
 
 SWEEP_S = 60.0
 """How long a lost doorbell can delay a timer."""
-
-RETRY_S = 1.0
-"""Pause while the database is away."""
 
 
 class Timers:
@@ -29,46 +25,31 @@ class Timers:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._versions = {name: one.version for name, one in kit.registry.versions().items()}
-        self._bell = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._sweeps_at = 0.0
+        self._rounds = Rounds("timers", self._wake)
         self._stop_listening = [
-            kit.bus.listen(topic, lambda _: self._bell.set()) for topic in (HALTED, DELAYED)
+            kit.bus.listen(topic, lambda _: self.ring()) for topic in (HALTED, DELAYED)
         ]
 
     def start(self) -> None:
         """Begin to wake."""
-        self._task = asyncio.create_task(self._loop(), name="timers")
+        self._rounds.start()
 
     def ring(self) -> None:
         """Look again: something waits for a new time, or the clock was moved."""
-        self._bell.set()
+        self._rounds.ring()
 
     async def close(self) -> None:
         """Wake nobody any more; another hub or the next boot does."""
         for stop in self._stop_listening:
             stop()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-
-    async def _loop(self) -> None:
-        while True:
-            self._bell.clear()
-            try:
-                pause = await self._wake()
-            except StoreError as error:
-                log.error("hub.wake_failed", error=str(error))
-                pause = RETRY_S
-            except Exception:  # of our own making: the other timers must not end with it
-                log.exception("hub.timers_fault")
-                pause = RETRY_S
-            try:
-                async with asyncio.timeout(pause):
-                    await self._bell.wait()
-            except TimeoutError:
-                pass  # it is time
+        await self._rounds.close()
 
     async def _wake(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if now >= self._sweeps_at:  # what has expired is not found before, either
+            self._sweeps_at = now + SWEEP_S
+            await sweep(self._kit)
         fires_in = await fire_due(self._kit)
         woken = await self._kit.store.write(Wake(versions=self._versions))
         for event_id in woken.events:

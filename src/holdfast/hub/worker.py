@@ -50,6 +50,10 @@ class Employer(Protocol):
         """How calls under a breaker ended."""
         ...
 
+    def on_spent(self, told: Mapping[str, Any]) -> None:
+        """What a call did use of its reservation."""
+        ...
+
 
 class Worker(ABC):
     """Runs up to `slots` executions at once."""
@@ -60,6 +64,8 @@ class Worker(ABC):
         self.state = WorkerState.STARTING
         self.in_flight: set[str] = set()  # execution ids
         self.solo = False  # hired for one execution that must run alone
+        self.pid: int | None = None  # of its process, where it has one
+        self.heard_at: int | None = None  # when its loop last answered, microseconds
 
     @property
     def free(self) -> int:
@@ -90,6 +96,9 @@ class Worker(ABC):
     @abstractmethod
     def retire(self) -> None:
         """Take no new work and leave when the running has ended."""
+
+    def terminate(self) -> None:  # noqa: B027
+        """SIGTERM, for one that has a process of its own."""
 
     @abstractmethod
     async def kill(self) -> None:

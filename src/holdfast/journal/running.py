@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import orjson
 
 from holdfast.domain.breakers import Postponed
 from holdfast.domain.changes import (
+    CACHED,
     NO_USAGE,
     AttemptFinished,
     AttemptStarted,
     AttemptValidated,
     Change,
+    ContentChecked,
     Finished,
     StepFinished,
+    StepMarked,
     StepStarted,
 )
 from holdfast.domain.checkpoints import saved_from_json
@@ -28,9 +31,14 @@ from holdfast.domain.ids import new_id
 from holdfast.domain.payload import EVENT_ENTRY, LOST_ENTRY, Entry, Payload, text_hash
 from holdfast.domain.recordings import Begun
 from holdfast.domain.replays import REPLAYED
+from holdfast.domain.savings import Saving, added_up, day_of
 from holdfast.domain.status import HALTED, ExecutionStatus, StepStatus
+from holdfast.errors import ContentRefused
+from holdfast.llm.price_list import Tariff
 from holdfast.llm.prices import Price
 from holdfast.llm.usage import Usage
+
+from .ledger import lines_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,7 @@ class Start:
     graph_version: str
     code_version: str
     kind: str = "pipeline"
+    prompts: Mapping[str, str] = field(default_factory=dict[str, str])  # versions it uses
     begun: Begun | None = None  # it ran elsewhere; its event is stored together with its record
 
 
@@ -49,18 +58,27 @@ class Assessor:
     """What the hub adds to a change as it arrives: prices and warnings.
 
     Args:
-        price: what a call cost, by provider, model, usage and time.
-        suspicious: reasons to distrust a text; empty when there are none.
+        price: what a call cost, as `llm.prices.Prices.price` tells it.
+        suspicious: reasons to distrust a text that a model reads; None: nobody looks at that.
+        suspicious_answer: the same for what it says.
+        tariff: credits of answers for which their node names none.
+        checked: told of a content check that acted in a runner: its name, the action, and on what.
     """
 
     def __init__(
         self,
         *,
-        price: Callable[[str, str, Usage, int], Price],
-        suspicious: Callable[[str], list[str]],
+        price: Callable[..., Price],
+        suspicious: Callable[[str], list[str]] | None,
+        suspicious_answer: Callable[[str], list[str]] | None = None,
+        tariff: Tariff | None = None,
+        checked: Callable[[str, str, str], None] = lambda _check, _action, _on: None,
     ) -> None:
+        self.checked = checked
         self.price = price
         self.suspicious = suspicious
+        self.suspicious_answer = suspicious_answer
+        self.tariff = tariff or Tariff()
 
 
 class Running:
@@ -96,6 +114,7 @@ class Running:
             answers = {wait: answer_on_record(one) for wait, one in start.claimed.answers.items()}
             self._stops[-1] = {**self._stops[-1], **resumed, "answers": answers}
         self._waits: tuple[Wait, ...] = ()
+        self._savings: list[Saving] = []
 
     @property
     def ended(self) -> bool:
@@ -123,6 +142,10 @@ class Running:
                     self._step_started(change)
                 case StepFinished():
                     self._step_finished(change)
+                case ContentChecked():
+                    self._assessor.checked(change.check, change.action, change.on)
+                case StepMarked():
+                    self._mark(change.step, change.reasons)
                 case AttemptStarted():
                     self._attempt_started(change)
                 case AttemptFinished():
@@ -221,11 +244,12 @@ class Running:
                 blobs[digest] = entry[1]
                 entry = ["b", digest]
             entries.append(entry)
-        execution, end = self.execution(), self.finished
+        execution, end, attempts = self.execution(), self.finished, self.attempts()
         return Record(
             execution=execution,
             steps=self.steps(),
-            attempts=self.attempts(),
+            attempts=attempts,
+            usage=lines_of(attempts),
             entries=tuple(entries),
             blobs=tuple(blobs.items()),
             lease_owner=self.start.lease_owner,
@@ -239,6 +263,7 @@ class Running:
             saved=tuple(saved_from_json(one) for one in end.saved) if end else (),
             event=None if self.start.begun is None else self.start.begun.event(),
             postponed=Postponed(**end.postponed) if end and end.postponed else None,
+            savings=tuple(added_up(self._savings)),
         )
 
     def _stop(self, change: Finished) -> dict[str, Any]:
@@ -280,6 +305,7 @@ class Running:
                 for step, fields in running.items()
             ],
             stops=self._stops,
+            prompts=self.start.prompts,
         )
 
     def _place(self, first: int, entries: list[Entry]) -> None:
@@ -332,19 +358,26 @@ class Running:
         fields["error_phase"] = change.error_phase
         fields["duration_us"] = change.duration_us
         self.streamed.pop(change.step, None)
+        if change.error is not None and change.error.get("code") == ContentRefused.code:
+            self._mark(change.step, [str(change.error["message"])])
+
+    def _mark(self, step: int, reasons: list[str]) -> None:
+        """Tell why a step looks suspicious."""
+        if reasons:
+            fields = self._steps[step]
+            fields["suspicious"] = sorted({*(fields["suspicious"] or []), *reasons})
 
     def _attempt_started(self, change: AttemptStarted) -> None:
         self.streamed.pop(change.step, None)  # a new try starts its text anew
-        reasons = self._suspicious(change.user)
-        if reasons:
-            step = self._steps[change.step]
-            step["suspicious"] = sorted({*(step["suspicious"] or []), *reasons})
+        self._mark(change.step, self._suspicious(change.user))
         # A try of a node that asks nobody has nothing to bill, even if it never ends.
         asks = change.provider is not None or change.messages is not None
         self._asked[change.step, change.n] = change.model
+        prompt = change.prompt or {}
         self._attempts[change.step, change.n] = {
             "step": change.step,
             "n": change.n,
+            "call": change.call,
             "seq": self.seq,
             "end_seq": None,
             "status": StepStatus.RUNNING,
@@ -352,6 +385,9 @@ class Running:
             "model": change.model,
             "parameters": change.parameters,
             "prompt_system": change.system,
+            "prompt_name": prompt.get("name") or None,
+            "prompt_label": prompt.get("label"),
+            "prompt_version": prompt.get("hash"),
             "prompt_user": change.user,
             "messages": change.messages,
             "raw_response": None,
@@ -375,6 +411,7 @@ class Running:
             "credits": 0,
             "error": None,
             "error_class": None,
+            "alias": change.alias,
         }
 
     def _attempt_finished(self, change: AttemptFinished) -> None:
@@ -382,6 +419,9 @@ class Running:
         fields["end_seq"] = self.seq
         fields["status"] = StepStatus(change.status)
         fields["raw_response"] = change.answer
+        if self._assessor.suspicious_answer is not None and change.answer is not None:
+            said = _said(Payload(self._entries).get(change.answer))
+            self._mark(change.step, self._assessor.suspicious_answer(said))
         fields["model"] = change.model or fields["model"]
         for name in _ATTEMPT_FACTS:
             fields[name] = getattr(change, name)
@@ -389,7 +429,7 @@ class Running:
         if asked is not None and asked != fields["model"]:
             # The answer names it more exactly; what was asked for is what another run asks for.
             fields["parameters"] = {**fields["parameters"], "model": asked}
-        if change.usage in (NO_USAGE, REPLAYED):
+        if change.usage in (NO_USAGE, REPLAYED, CACHED):
             fields["cost_pico"] = 0
             return
         if change.http_status is not None and change.http_status >= 400:
@@ -403,22 +443,69 @@ class Running:
             tokens_cache_write_1h=change.tokens_cache_write_1h,
             tokens_output=change.tokens_output,
             tokens_reasoning=change.tokens_reasoning,
+            tokens_input_audio=change.tokens_input_audio,
+            tokens_output_audio=change.tokens_output_audio,
+            tokens_input_image=change.tokens_input_image,
+            tokens_output_image=change.tokens_output_image,
             usage=change.usage,
         )
         price = self._assessor.price(
-            fields["provider"] or "", fields["model"] or "", usage, change.at
+            fields["provider"] or "",
+            fields["model"] or "",
+            usage,
+            change.at,
+            alias=fields["alias"],
         )
         fields["cost_pico"], fields["price_source"] = price.cost_pico, price.source
+        fields["price_date"], fields["saved_pico"] = price.date, price.saved_pico
+        if change.status == StepStatus.SUCCEEDED:
+            fields["credits"] = self._tariff(change.step, change.n)
+        if usage.tokens_cached or usage.tokens_cache_write:
+            self._savings.append(self._saving(change.step, fields, usage, change.at))
+
+    def _saving(self, step: int, fields: Mapping[str, Any], usage: Usage, at: int) -> Saving:
+        """What a call saved by what its provider had kept, and what it paid to have it kept."""
+        provider, model = fields["provider"] or "", fields["model"] or ""
+        kept = replace(usage, tokens_cache_write=0, tokens_cache_write_1h=0)
+        costs = [
+            self._assessor.price(provider, model, one, at, alias=fields["alias"]).cost_pico
+            for one in (usage, kept, replace(kept, tokens_cached=0))
+        ]
+        unpriced = None in costs
+        whole, kept_only, plain = (cost or 0 for cost in costs)
+        target = self.start.claimed.target
+        return Saving(
+            day=day_of(at),
+            owner_id=self.owner_id,
+            prompt=fields["prompt_name"] or f"{target}:{self._steps[step]['operation']}",
+            pipeline=target,
+            provider=provider,
+            model=model,
+            hits=int(bool(usage.tokens_cached)),
+            writes=int(bool(usage.tokens_cache_write)),
+            tokens_read=usage.tokens_cached or 0,
+            tokens_written=usage.tokens_cache_write or 0,
+            saved_pico=0 if unpriced else plain - kept_only,
+            write_pico=0 if unpriced else whole - kept_only,
+            unpriced=int(unpriced),
+        )
 
     def _attempt_validated(self, change: AttemptValidated) -> None:
         fields = self._attempts[change.step, change.n]
         fields["validation"] = change.outcome
         fields["validation_us"] = change.duration_us
         fields["validation_errors"] = change.errors or None
-        fields["credits"] = 0 if fields["usage"] == REPLAYED else change.credits
+        fields["credits"] = 0
+        if fields["usage"] != REPLAYED and change.outcome != "invalid":
+            fields["credits"] = change.credits or self._tariff(change.step, change.n)
+
+    def _tariff(self, step: int, n: int) -> int:
+        """Credits of an accepted answer for which its node names none."""
+        name, operation = self.start.claimed.target, self._steps[step]["operation"]
+        return self._assessor.tariff.credits(name, operation, self._attempts[step, n]["alias"])
 
     def _suspicious(self, index: int | None) -> list[str]:
-        if index is None:
+        if index is None or self._assessor.suspicious is None:
             return []
         if index not in self._checked:
             text = Payload(self._entries).get(index)
@@ -436,6 +523,9 @@ class Running:
             flags["suspicious"] = sorted(reasons)
         if self.finished is not None and self.finished.faults:
             flags["recording_faults"] = self.finished.faults
+        if self.finished is not None and self.finished.redacted:
+            before: dict[str, int] = flags.get("redacted", {})
+            flags["redacted"] = dict(Counter(before) + Counter(self.finished.redacted))
         if self.finished is not None and self.finished.postponed:
             flags["postponed"] = self.finished.postponed["breaker"]
         if any(fields["usage"] == "estimated" for fields in self._attempts.values()):
@@ -444,6 +534,24 @@ class Running:
         if any(fields["status"] is StepStatus.ABANDONED for fields in tried):
             flags["abandoned"] = True
         return flags
+
+
+def _said(answer: Any) -> str:
+    """The texts of an answer and of the calls of tools in it, one below the other."""
+    if not isinstance(answer, Mapping):
+        return answer if isinstance(answer, str) else ""
+    fields = cast("Mapping[str, Any]", answer)
+    texts: list[str] = []
+    left: list[Any] = [fields.get("tool_calls"), fields.get("content")]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            texts.append(one)
+        elif isinstance(one, Mapping):
+            left += cast("Mapping[str, Any]", one).values()
+        elif isinstance(one, list):
+            left += cast("list[Any]", one)
+    return "\n".join(texts)
 
 
 def _reopened(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -465,6 +573,10 @@ _ATTEMPT_FACTS = (
     "tokens_cache_write",
     "tokens_output",
     "tokens_reasoning",
+    "tokens_input_audio",
+    "tokens_output_audio",
+    "tokens_input_image",
+    "tokens_output_image",
     "usage",
     "error",
     "error_class",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from anthropic import (
@@ -20,12 +21,30 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import PrivateAttr, SecretStr
 
 from holdfast.errors import ModelError
-from holdfast.ports import ModelConfig
+from holdfast.ports import ContextCachePort, ModelConfig
 
 from .base import NO_KEY, Provider, with_limits
+from .context_cache import CacheCall, Marking, with_last_block
 from .streams import StreamFacts
 
 ANTHROPIC_URL = "https://api.anthropic.com"
+
+CACHE_MINIMUMS = (
+    # Tokens of the shortest beginning that is kept, by the start of the model's name; from
+    # Anthropic's page "Prompt caching". A later version counts as the last one listed.
+    ("claude-opus-5", 512),
+    ("claude-opus-4-7", 2048),
+    ("claude-opus-4-6", 4096),
+    ("claude-opus-4-5", 4096),
+    ("claude-haiku-4", 4096),
+    ("claude-haiku-5", 4096),
+    ("claude-3-5-haiku", 2048),
+    ("claude-3-haiku", 2048),
+    ("claude-", 1024),
+)
+
+CACHE_TTLS_S = {300: None, 3600: "1h"}
+"""How long a beginning is kept after its last use, and the word for it."""
 
 
 class AnthropicProvider(Provider):
@@ -88,12 +107,41 @@ class AnthropicProvider(Provider):
         """See `Provider.parameters`."""
         return with_limits(config)
 
+    def context_cache(
+        self, config: ModelConfig, model: Any, port: ContextCachePort | None
+    ) -> AnthropicCache:
+        """See `Provider.context_cache`."""
+        del model
+        found = (least for start, least in CACHE_MINIMUMS if config.model.startswith(start))
+        return AnthropicCache(
+            config,
+            minimum=next(found, None),
+            lifetime_s=config.cache_ttl_s or 300,
+            at_once=config.context_cache is True,
+            port=port,
+        )
+
     async def aclose(self) -> None:
         """See `Provider.aclose`."""
         if self._clients is not None:
             clients, self._clients = self._clients, None
             clients[0].close()
             await clients[1].aclose()
+
+
+class AnthropicCache(Marking):
+    """A `cache_control` mark at the end of what is static; tools lie before it and are kept too."""
+
+    def mark(self, key: str, call: CacheCall, static: int) -> CacheCall:
+        """See `Marking.mark`."""
+        del key
+        if not call.marked:
+            return call
+        mark = {"type": "ephemeral"}
+        if word := CACHE_TTLS_S.get(round(self.lifetime_s)):
+            mark["ttl"] = word
+        messages = with_last_block(call.messages, static, {"cache_control": mark})
+        return replace(call, messages=messages)
 
 
 class AnthropicChat(ChatAnthropic):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
+
+from holdfast.errors import SettingsError
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from holdfast.ports import ModelConfig
+    from holdfast.ports import ContextCachePort, ModelConfig
+
+    from .context_cache import ContextCacheStrategy
+    from .embeddings import Embedded
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._:@/+-]")  # for the name of a breaker
 
@@ -20,6 +25,9 @@ DEFAULT_MAX_TOKENS = 1024
 
 DEFAULT_TIMEOUT_S = 120.0
 """Seconds without a byte from the server before a call is given up."""
+
+ALIAS_KEY = "holdfast_alias"
+"""Under which a call's metadata names the alias that the model was asked by."""
 
 NO_KEY = "none"
 """Sent where an alias has no key: without one the clients send the environment's to any server."""
@@ -74,10 +82,40 @@ class Provider(ABC):
         server = urlsplit(config.base_url or self.url).netloc or "default"
         return _UNFIT.sub("_", f"{self.name}@{server}/{config.model}")[:200]
 
+    def context_cache(
+        self, config: ModelConfig, model: BaseChatModel, port: ContextCachePort | None
+    ) -> ContextCacheStrategy | None:
+        """How the beginning of prompts is kept; None where it is not, or not wanted.
+
+        Args:
+            config: the alias.
+            model: as `make` made it.
+            port: asked who makes a cache, and told of it; None: there is no hub.
+        """
+        del config, model, port
+        return None
+
     def options(self, operation: str) -> dict[str, Any]:
         """What to bind so that the model knows which step calls it; nothing for most."""
         del operation
         return {}
+
+    async def embed(self, config: ModelConfig, texts: Sequence[str], *, query: bool) -> Embedded:
+        """Embed a batch in one call that is never repeated by itself.
+
+        Args:
+            config: the embedding alias with its secret resolved.
+            texts: none of them empty.
+            query: they are asked, not kept.
+
+        Raises:
+            SettingsError: the provider has no embeddings.
+        """
+        del config, texts, query
+        raise SettingsError(
+            f"provider {self.name} has no embeddings",
+            hint="use openai, google, ollama or hashing",
+        )
 
     async def aclose(self) -> None:  # noqa: B027 - most have nothing to give back
         """Give back connections; the models made before cannot be used any more."""

@@ -22,6 +22,9 @@ _OUTCOMES = {
 
 REASON_CHARS = 300
 
+asks_anew: ContextVar[bool] = ContextVar("holdfast_asks_anew", default=False)
+"""Whether what runs is to ask models anew, whatever a cache has: a replay's live part."""
+
 
 class CutOff:
     """Calls that were cancelled within a span, until it is known why."""
@@ -81,7 +84,9 @@ def reported(
         failed = outcome in (Outcome.TEMPORARY, Outcome.RATE_LIMIT)
         if failed and is_open:
             raise BreakerOpen(
-                f"a call failed and {permit.breaker} is open: {reason}", breaker=permit.breaker
+                f"a call failed and {permit.breaker} is open: {reason}",
+                breaker=permit.breaker,
+                by_hub=True,
             ) from error
         raise
     except BaseException:  # cancelled, or nobody reads on

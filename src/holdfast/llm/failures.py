@@ -192,6 +192,9 @@ def _request_id(error: BaseException) -> str | None:
 
 def _retry_after(error: BaseException) -> float | None:
     """Seconds from `retry-after-ms`, `Retry-After` (RFC 9110: seconds or a date) or the body."""
+    own = getattr(error, "retry_after_s", None)  # our own errors'
+    if isinstance(own, int | float):
+        return float(own)
     headers = _headers(error)
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         value = headers.get(name)

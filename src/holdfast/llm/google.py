@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from google.genai.client import Client
 from google.genai.errors import UnknownApiResponseError
-from google.genai.types import HttpOptions
+from google.genai.types import (
+    Content,
+    CreateCachedContentConfig,
+    EmbedContentConfig,
+    HttpOptions,
+    Part,
+    UpdateCachedContentConfig,
+)
 from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_google_genai import ChatGoogleGenerativeAI
 from pydantic import SecretStr
 
 from holdfast.errors import ModelError
-from holdfast.ports import ModelConfig
+from holdfast.ports import ContextCachePort, ModelConfig
 
-from .base import NO_KEY, Provider, with_limits
+from .base import DEFAULT_TIMEOUT_S, NO_KEY, Provider, with_limits
+from .embeddings import Embedded
+from .made_caches import Beginning, MadeCaches
 from .streams import StreamFacts
 
 _NOT_JSON = (json.JSONDecodeError, UnknownApiResponseError)
 
 GOOGLE_URL = "https://generativelanguage.googleapis.com"
+
+CACHE_MINIMUMS = (
+    # Tokens of the smallest cached content, by the model's name; from Google's page "Context
+    # caching". Others are asked of the server, which refuses what is too small.
+    (re.compile(r"gemini-(?:2\.5|3(?:\.\d)?)-pro"), 4096),
+    (re.compile(r"gemini-(?:2\.5|3(?:\.\d)?)-flash"), 1024),
+)
+
+CACHE_TIMEOUT_MS = 30_000
+"""A cache that takes longer to make is not waited for."""
 
 
 class GoogleProvider(Provider):
@@ -66,6 +87,37 @@ class GoogleProvider(Provider):
         """See `Provider.parameters`."""
         return with_limits(config)
 
+    async def embed(self, config: ModelConfig, texts: Sequence[str], *, query: bool) -> Embedded:
+        """See `Provider.embed`. The Gemini API does not say how many tokens it counted."""
+        timeout_ms = int(config.parameters.get("timeout_s", DEFAULT_TIMEOUT_S) * 1000)
+        client = Client(
+            vertexai=False,
+            api_key=config.api_key or NO_KEY,
+            http_options=HttpOptions(base_url=config.base_url or GOOGLE_URL, timeout=timeout_ms),
+        )
+        try:
+            made = await client.aio.models.embed_content(
+                model=config.model,
+                contents=list(texts),
+                config=EmbedContentConfig(
+                    task_type="RETRIEVAL_QUERY" if query else "RETRIEVAL_DOCUMENT",
+                    output_dimensionality=config.parameters.get("dimensions"),
+                ),
+            )
+        finally:
+            client.close()
+            await client.aio.aclose()
+        return Embedded([one.values or [] for one in made.embeddings or ()])
+
+    def context_cache(
+        self, config: ModelConfig, model: Any, port: ContextCachePort | None
+    ) -> GoogleCaches | None:
+        """See `Provider.context_cache`: they are paid by the hour, so only where a time is set."""
+        if port is None or config.context_cache is not True:
+            return None
+        found = (least for name, least in CACHE_MINIMUMS if name.match(config.model))
+        return GoogleCaches(config, model, minimum=next(found, None), port=port)
+
     async def aclose(self) -> None:
         """See `Provider.aclose`."""
         made, self._made = self._made, []
@@ -87,6 +139,19 @@ class GoogleChat(ChatGoogleGenerativeAI):
         if client is not None:
             client.close()
             await client.aio.aclose()
+
+    def beginning(
+        self, messages: list[BaseMessage], held: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The contents, and the system prompt and tools, of a request that begins so."""
+        request = self._prepare_request(messages, **held)
+        config = request["config"]
+        beside = {
+            name: value
+            for name in ("system_instruction", "tools", "tool_config")
+            if (value := getattr(config, name)) is not None
+        }
+        return list(request["contents"]), beside
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop, **kwargs)
@@ -130,6 +195,63 @@ class GoogleChat(ChatGoogleGenerativeAI):
 
     def _garbled(self) -> ModelError:
         return ModelError(f"the answer of {self.model} is not JSON", error_class="temporary")
+
+
+class GoogleCaches(MadeCaches):
+    """The Gemini API's `cachedContents`; tools live in them with the system prompt."""
+
+    held: ClassVar[tuple[str, ...]] = ("tools", "functions", "tool_choice", "tool_config")
+
+    def __init__(self, config: ModelConfig, chat: GoogleChat, **how: Any) -> None:
+        super().__init__(config, **how)
+        self._chat = chat
+
+    async def count(self, beginning: Beginning) -> int:
+        """See `MadeCaches.count`; the API counts contents only, so all is counted as such."""
+        contents, config = self._held(beginning)
+        texts = [
+            tool.model_dump_json(exclude_none=True) for tool in config.get("tools") or () if tool
+        ]
+        said = [Content(role="user", parts=[Part(text=text)]) for text in texts]
+        if (system := config.get("system_instruction")) is not None:
+            said.append(Content(role="user", parts=system.parts))
+        counted = await self._chat.async_client.models.count_tokens(
+            model=self._config.model, contents=[*said, *contents]
+        )
+        return counted.total_tokens or 0
+
+    async def make(self, beginning: Beginning) -> tuple[str, int | None]:
+        """See `MadeCaches.make`."""
+        contents, config = self._held(beginning)
+        made = await self._chat.async_client.caches.create(
+            model=self._config.model,
+            config=CreateCachedContentConfig(
+                ttl=f"{beginning.ttl_s}s",
+                contents=contents or None,
+                http_options=HttpOptions(timeout=CACHE_TIMEOUT_MS),
+                **config,
+            ),
+        )
+        if made.name is None:
+            raise ModelError("the cache that was made has no name", error_class="temporary")
+        return made.name, made.usage_metadata.total_token_count if made.usage_metadata else None
+
+    async def renew(self, resource: str, ttl_s: int) -> None:
+        """See `MadeCaches.renew`."""
+        config = UpdateCachedContentConfig(ttl=f"{ttl_s}s")
+        await self._chat.async_client.caches.update(name=resource, config=config)
+
+    async def drop(self, resource: str) -> None:
+        """See `MadeCaches.drop`."""
+        await self._chat.async_client.caches.delete(name=resource)
+
+    def relying(self, resource: str) -> dict[str, Any]:
+        """See `MadeCaches.relying`."""
+        return {"cached_content": resource}
+
+    def _held(self, beginning: Beginning) -> tuple[list[Any], dict[str, Any]]:
+        """Contents of a cache, and what lies beside them, as the library would send it."""
+        return self._chat.beginning(list(beginning.messages), beginning.held)
 
 
 def _piece(chunk: ChatGenerationChunk) -> ChatGenerationChunk:

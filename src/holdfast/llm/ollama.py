@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_ollama import ChatOllama
-from ollama import ResponseError
+from ollama import AsyncClient, ResponseError
 
 from holdfast.errors import ModelError
 from holdfast.ports import ModelConfig
 
-from .base import NO_KEY, Provider, with_limits
+from .base import DEFAULT_TIMEOUT_S, NO_KEY, Provider, with_limits
+from .embeddings import Embedded
 from .streams import StreamFacts
 
 OLLAMA_URL = "http://127.0.0.1:11434"
@@ -53,6 +54,27 @@ class OllamaProvider(Provider):
     def parameters(self, config: ModelConfig) -> dict[str, Any]:
         """See `Provider.parameters`."""
         return with_limits(config)
+
+    async def embed(self, config: ModelConfig, texts: Sequence[str], *, query: bool) -> Embedded:
+        """See `Provider.embed`. Not over LangChain, whose embeddings lose what they used."""
+        del query
+        client = AsyncClient(
+            host=config.base_url or OLLAMA_URL,
+            headers={"authorization": f"Bearer {config.api_key or NO_KEY}"},
+            timeout=config.parameters.get("timeout_s", DEFAULT_TIMEOUT_S),
+        )
+        try:
+            made = await client.embed(
+                model=config.model,
+                input=list(texts),
+                truncate=False,  # what is too long is refused, not silently cut
+                dimensions=config.parameters.get("dimensions"),
+            )
+        except ResponseError as error:
+            raise error from (error.__context__ or error)
+        finally:
+            await client.close()
+        return Embedded(made.embeddings, made.prompt_eval_count)
 
     async def aclose(self) -> None:
         """See `Provider.aclose`."""

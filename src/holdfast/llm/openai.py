@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
-from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, omit
 from pydantic import SecretStr
 
-from holdfast.ports import ModelConfig
+from holdfast.ports import ContextCachePort, ModelConfig
 
-from .base import NO_KEY, Provider, with_limits
+from .base import DEFAULT_TIMEOUT_S, NO_KEY, Provider, with_limits
+from .context_cache import CacheCall, Marking, with_last_block
+from .embeddings import Embedded
 from .streams import StreamFacts
 
 OPENAI_URL = "https://api.openai.com/v1"
 
 _KEPT_HEADERS = ("x-request-id", "openai-processing-ms")
 _OPENAIS_OWN = re.compile(r"(?:openai/)?(?:gpt-(?!oss)|chatgpt|o\d)")
+
+_MARKED = re.compile(r"(?:openai/)?gpt-(?:5\.(?:[6-9]|\d\d)|[6-9])(?![0-9])")
+"""From GPT-5.6 on a beginning is kept up to a mark, and keeping it has a price."""
+
+CACHE_MINIMUM = 1024
+"""Tokens of the shortest beginning that is kept (OpenAI's guide "Prompt caching")."""
+
+_CACHE_S = 1800.0
 
 
 class OpenAIProvider(Provider):
@@ -35,9 +46,7 @@ class OpenAIProvider(Provider):
     def make(self, config: ModelConfig, script: Callable[..., Any] | None) -> OpenAIChat:
         """See `Provider.make`."""
         del script
-        if self._clients is None:
-            # LangChain's default client is shared by the whole process and outlives event loops.
-            self._clients = (DefaultHttpxClient(), DefaultAsyncHttpxClient())
+        clients = self._connections()
         options = self.parameters(config)
         timeout = options.pop("timeout_s")
         max_tokens = options.pop("max_tokens")
@@ -53,8 +62,8 @@ class OpenAIProvider(Provider):
             stream_usage=True,
             include_response_headers=True,
             cache=False,
-            http_client=self._clients[0],
-            http_async_client=self._clients[1],
+            http_client=clients[0],
+            http_async_client=clients[1],
             **options,
         )
 
@@ -66,12 +75,85 @@ class OpenAIProvider(Provider):
         """See `Provider.parameters`."""
         return with_limits(config)
 
+    async def embed(self, config: ModelConfig, texts: Sequence[str], *, query: bool) -> Embedded:
+        """See `Provider.embed`. Not over LangChain, whose embeddings lose what they used."""
+        del query
+        client = AsyncOpenAI(
+            base_url=config.base_url or OPENAI_URL,
+            api_key=config.api_key or NO_KEY,
+            timeout=config.parameters.get("timeout_s", DEFAULT_TIMEOUT_S),
+            max_retries=0,
+            http_client=self._connections()[1],
+        )
+        raw = await client.embeddings.with_raw_response.create(
+            model=config.model,
+            input=list(texts),
+            dimensions=config.parameters.get("dimensions", omit),
+            encoding_format="float",  # base64, the default, is unknown to some servers
+        )
+        made = raw.parse()
+        ordered = sorted(made.data, key=lambda one: one.index)
+        # Some servers send no usage at all, whatever the client's types say.
+        usage: Any = getattr(made, "usage", None)
+        tokens = getattr(usage, "prompt_tokens", None)
+        request_id = raw.headers.get("x-request-id")
+        return Embedded([one.embedding for one in ordered], tokens, request_id)
+
+    def _connections(self) -> tuple[DefaultHttpxClient, DefaultAsyncHttpxClient]:
+        if self._clients is None:
+            # LangChain's default client is shared by the whole process and outlives event loops.
+            self._clients = (DefaultHttpxClient(), DefaultAsyncHttpxClient())
+        return self._clients
+
+    def context_cache(
+        self, config: ModelConfig, model: Any, port: ContextCachePort | None
+    ) -> OpenAICache | None:
+        """See `Provider.context_cache`; other vendors' servers may not know the fields."""
+        del model
+        own = config.base_url in {None, OPENAI_URL}
+        if not own and config.context_cache is None:
+            return None
+        return OpenAICache(
+            config,
+            minimum=CACHE_MINIMUM,
+            lifetime_s=_CACHE_S,
+            at_once=config.context_cache is True,
+            port=port,
+        )
+
     async def aclose(self) -> None:
         """See `Provider.aclose`."""
         if self._clients is not None:
             clients, self._clients = self._clients, None
             clients[0].close()
             await clients[1].aclose()
+
+
+class OpenAICache(Marking):
+    """A key by which calls that begin alike meet, and from GPT-5.6 on a mark where that ends.
+
+    Without a mark these models keep the whole of each prompt, at the price of a write, and find a
+    static beginning again only if the rest is the same too. With the mode `explicit` and no mark
+    nothing is kept and nothing is paid.
+    """
+
+    prefix: ClassVar[tuple[str, ...]] = ("tools", "response_format")
+
+    def __init__(self, config: ModelConfig, **how: Any) -> None:
+        super().__init__(config, **how)
+        self._marks = _MARKED.match(config.model) is not None
+
+    def mark(self, key: str, call: CacheCall, static: int) -> CacheCall:
+        """See `Marking.mark`."""
+        kwargs = {**call.kwargs, "prompt_cache_key": f"holdfast-{key[:40]}"}
+        if not self._marks:
+            return replace(call, kwargs=kwargs, marked=True)
+        kwargs["prompt_cache_options"] = {"mode": "explicit"}
+        messages = call.messages
+        if call.marked:
+            field = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+            messages = with_last_block(messages, static, field)
+        return replace(call, kwargs=kwargs, messages=messages)
 
 
 def json_schema_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
 from holdfast.errors import ModelError, SettingsError
@@ -17,8 +20,10 @@ from .base import Provider
 from .factory import ChatModel
 from .registry import provider_class
 
-SCHEMA_PARAMETERS = frozenset({"response_format", "json_schema", "schema_name"})
-"""What says which answer is wanted, by provider."""
+SCHEMA_PARAMETERS = frozenset(
+    {"response_format", "json_schema", "schema_name", "tools", "tool_choice"}
+)
+"""What says which answer is wanted, or which calls, by provider."""
 
 
 def recorded_chat(
@@ -64,6 +69,10 @@ class RecordedChat(BaseChatModel):
         return LangSmithParams(
             ls_provider=self.provider, ls_model_name=self.model_name, ls_model_type="chat"
         )
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
+        """See `BaseChatModel`."""
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
         del args, kwargs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -26,6 +26,8 @@ class Entry:
     key_variable: str | None = None  # environment variable that vendors' tools use for the key
     url_variable: str | None = None  # and the one for another server of the same format
     own_server: bool = False  # has a server of its own, which needs a key
+    cache_ttls_s: Container[int] = ()  # how long it keeps beginnings of prompts, if one may say
+    caches: bool = False  # whether it does without being told how long
 
 
 PROVIDERS: Mapping[str, Entry] = MappingProxyType(
@@ -49,6 +51,8 @@ PROVIDERS: Mapping[str, Entry] = MappingProxyType(
             key_variable="ANTHROPIC_API_KEY",
             url_variable="ANTHROPIC_BASE_URL",
             own_server=True,
+            cache_ttls_s=(300, 3600),
+            caches=True,
         ),
         "google": Entry(
             path="holdfast.llm.google:GoogleProvider",
@@ -74,6 +78,7 @@ PROVIDERS: Mapping[str, Entry] = MappingProxyType(
             key_variable="GOOGLE_API_KEY",
             url_variable="GOOGLE_GEMINI_BASE_URL",
             own_server=True,
+            cache_ttls_s=range(60, 30 * 86400 + 1),
         ),
         "ollama": Entry(
             path="holdfast.llm.ollama:OllamaProvider",
@@ -118,6 +123,7 @@ PROVIDERS: Mapping[str, Entry] = MappingProxyType(
             key_variable="OPENAI_API_KEY",
             url_variable="OPENAI_BASE_URL",
             own_server=True,
+            caches=True,
         ),
         "scripted": Entry(path="holdfast.llm.scripted:ScriptedProvider", parameters=frozenset()),
     }
@@ -138,8 +144,14 @@ def entry(name: str) -> Entry | None:
     if known is not None:
         return known
     for point in entry_points(group=ENTRY_POINTS, name=name):
-        return Entry(path=point.value)
+        return Entry(path=point.value, caches=True, cache_ttls_s=range(1, 365 * 86400))
     return None
+
+
+def module_of(name: str) -> str | None:
+    """The module that provider `name` lives in; None when there is no such provider."""
+    known = entry(name)
+    return None if known is None else known.path.partition(":")[0]
 
 
 def provider_class(name: str) -> type[Provider]:

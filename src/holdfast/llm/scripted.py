@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import orjson
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.outputs.chat_generation import ChatGeneration
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field
 
+from holdfast.domain.ids import new_id
 from holdfast.errors import HoldfastError, ModelError
 
 from .base import Provider
@@ -42,13 +47,41 @@ class ScriptedRequest:
     messages: Sequence[BaseMessage]
     schema_name: str | None = None  # None: free text is wanted
     schema: Mapping[str, Any] | None = None  # JSON schema of the wanted answer
+    tools: Sequence[str] = ()  # names of those that may be called
+
+    @property
+    def tool_results(self) -> Mapping[str, str]:
+        """What tools have said since the newest user text: the newest result of each, by name."""
+        said: dict[str, str] = {}
+        for message in self.messages:
+            if isinstance(message, ToolMessage):
+                said[message.name or ""] = str(message.text)
+            elif message.type == "human":
+                said = {}
+        return said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptedCall:
+    """A call of a tool.
+
+    Attributes:
+        name: the tool's.
+        args: its arguments; a text plays a model that writes them as broken JSON.
+        id: of the call; None for a new one.
+    """
+
+    name: str
+    args: Mapping[str, Any] | str = field(default_factory=dict[str, Any])
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedAnswer:
     """An answer with control over how it arrives and what it is said to have used."""
 
-    text: str
+    text: str = ""
+    tool_calls: Sequence[ScriptedCall | Mapping[str, Any]] = ()  # mappings: {"name", "args"}
     tokens_input: int | None = None  # None: counted approximately and marked as an estimate
     tokens_output: int | None = None
     tokens_cached: int | None = None
@@ -88,7 +121,7 @@ class ScriptedProvider(Provider):
 class ScriptedChatModel(BaseChatModel):
     """A LangChain chat model that answers by a script and streams what it says.
 
-    Bound keyword arguments `operation`, `schema_name` and `json_schema` reach the script.
+    Bound keyword arguments `operation`, `schema_name`, `json_schema` and `tools` reach the script.
     """
 
     script: Callable[..., Any] = Field(exclude=True, repr=False)
@@ -102,6 +135,18 @@ class ScriptedChatModel(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model_name, "label": LABEL}
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """See `BaseChatModel`; the rules are told which there are."""
+        choice = {} if tool_choice is None else {"tool_choice": tool_choice}
+        described = [convert_to_openai_tool(tool) for tool in tools]
+        return self.bind(tools=described, **choice, **kwargs)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         del stop, kwargs
@@ -119,7 +164,13 @@ class ScriptedChatModel(BaseChatModel):
         del stop, run_manager
         answer = self._answer(messages, kwargs)
         time.sleep(answer.latency_s)
-        message = AIMessage(content=answer.text, **self._facts(messages, answer, kwargs))
+        whole = AIMessageChunk(content=answer.text, tool_call_chunks=_calls(answer))
+        message = AIMessage(
+            content=answer.text,
+            tool_calls=whole.tool_calls,
+            invalid_tool_calls=whole.invalid_tool_calls,
+            **self._facts(messages, answer, kwargs),
+        )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
@@ -156,6 +207,7 @@ class ScriptedChatModel(BaseChatModel):
             messages=messages,
             schema_name=kwargs.get("schema_name"),
             schema=kwargs.get("json_schema"),
+            tools=tuple(_tool_name(tool) for tool in kwargs.get("tools") or ()),
         )
         try:
             said = self.script(request)
@@ -195,6 +247,7 @@ class ScriptedChatModel(BaseChatModel):
         yield ChatGenerationChunk(
             message=AIMessageChunk(
                 content=pieces[-1] if pieces else "",
+                tool_call_chunks=_calls(answer),
                 chunk_position="last",
                 **self._facts(messages, answer, kwargs),
             )
@@ -212,7 +265,8 @@ class ScriptedChatModel(BaseChatModel):
             if schema:
                 tokens_input += len(orjson.dumps(schema)) // 4
         if tokens_output is None:
-            tokens_output = count_tokens_approximately([AIMessage(content=answer.text)])
+            whole = AIMessageChunk(content=answer.text, tool_call_chunks=_calls(answer))
+            tokens_output = count_tokens_approximately([whole])
         return {
             "usage_metadata": {
                 "input_tokens": tokens_input,
@@ -225,10 +279,25 @@ class ScriptedChatModel(BaseChatModel):
                 "usage": "estimated" if estimated else "reported",
                 "model_provider": "scripted",
                 "model_name": self.model_name,
-                "finish_reason": answer.finish_reason,
+                "finish_reason": "tool_calls" if answer.tool_calls else answer.finish_reason,
                 "label": LABEL,
             },
         }
+
+
+def _calls(answer: ScriptedAnswer) -> list[ToolCallChunk]:
+    """As a stream brings them: the arguments are JSON, or what the rules say in its place."""
+    chunks: list[ToolCallChunk] = []
+    for index, call in enumerate(answer.tool_calls):
+        made = call if isinstance(call, ScriptedCall) else ScriptedCall(**call)
+        args = made.args if isinstance(made.args, str) else orjson.dumps(dict(made.args)).decode()
+        id_ = made.id or f"call_{new_id()}"
+        chunks.append(tool_call_chunk(name=made.name, args=args, id=id_, index=index))
+    return chunks
+
+
+def _tool_name(tool: Mapping[str, Any]) -> str:
+    return str(tool.get("function", tool).get("name", ""))
 
 
 def _given(**numbers: int | None) -> dict[str, int]:

@@ -26,6 +26,10 @@ class Usage:
     tokens_cache_write_1h: int | None = None  # of those: to be kept for an hour, at its own price
     tokens_output: int | None = None  # all output, reasoning included
     tokens_reasoning: int | None = None  # of the output
+    tokens_input_audio: int | None = None  # of the input
+    tokens_output_audio: int | None = None  # of the output
+    tokens_input_image: int | None = None  # of the input
+    tokens_output_image: int | None = None  # of the output
     usage: str = "unknown"  # reported by the provider, estimated, or unknown
 
 
@@ -109,7 +113,18 @@ def _from_langchain(reported: Mapping[str, Any], metadata: Mapping[str, Any]) ->
         _first(outside, "reasoning"),
         "estimated" if metadata.get("usage") == "estimated" else "reported",
         for_an_hour=for_an_hour,
+        modal=_modal(inside, outside),
     )
+
+
+def _modal(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> dict[str, int | None]:
+    """Tokens that stand for sound or pictures, as far as they are told apart."""
+    return {
+        "tokens_input_audio": _first(inside, "audio"),
+        "tokens_output_audio": _first(outside, "audio"),
+        "tokens_input_image": _first(inside, "image"),
+        "tokens_output_image": _first(outside, "image"),
+    }
 
 
 def _written(inside: Mapping[str, Any]) -> tuple[int | None, int | None]:
@@ -127,13 +142,19 @@ def _written(inside: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 def _from_openai(reported: Mapping[str, Any]) -> Usage:
     """Usage as integrations leave it that know only OpenAI's older names."""
+    inside = _mapping(reported.get("prompt_tokens_details"))
+    outside = _mapping(reported.get("completion_tokens_details"))
     return _checked(
         _count(reported.get("prompt_tokens")),
-        _count(_mapping(reported.get("prompt_tokens_details")).get("cached_tokens")),
+        _count(inside.get("cached_tokens")),
         None,
         _count(reported.get("completion_tokens")),
-        _count(_mapping(reported.get("completion_tokens_details")).get("reasoning_tokens")),
+        _count(outside.get("reasoning_tokens")),
         "reported",
+        modal={
+            "tokens_input_audio": _count(inside.get("audio_tokens")),
+            "tokens_output_audio": _count(outside.get("audio_tokens")),
+        },
     )
 
 
@@ -146,6 +167,7 @@ def _checked(
     usage: str,
     *,
     for_an_hour: int | None = None,
+    modal: Mapping[str, int | None],
 ) -> Usage:
     parts = (cached or 0) + (written or 0)
     # LangChain fills a missing count with 0, but no call has an empty prompt.
@@ -167,6 +189,7 @@ def _checked(
         tokens_output=None if tokens_input is None and tokens_output == 0 else tokens_output,
         tokens_reasoning=reasoning,
         usage=usage,
+        **modal,
     )
 
 

@@ -7,7 +7,7 @@ from holdfast.bus.base import CANCEL, ENDED, QUEUED
 from holdfast.domain.status import EXECUTION_ENDS, EventStatus
 from holdfast.errors import IllegalMove
 from holdfast.store.commands import Cancel, Cancelled
-from holdfast.store.queries import ExecutionById
+from holdfast.store.queries import EventById, ExecutionById
 
 from .announce import announce
 from .kit import Kit
@@ -25,8 +25,12 @@ async def cancel_event(kit: Kit, event_id: str, owner_id: str) -> Cancelled:
     """
     cancelled = await kit.store.write(Cancel(event_id=event_id, owner_id=owner_id))
     if cancelled.status is EventStatus.CANCELLED:
-        kit.bus.publish(Notice(ENDED, event_id=event_id, status=cancelled.status))
-        kit.bus.publish(Notice(QUEUED))  # the next of its session
+        event = await kit.store.read(EventById(event_id, owner_id))
+        kit.bus.publish(
+            Notice(ENDED, event_id=event_id, status=cancelled.status, session_id=event.session_id)
+        )
+        # For the next of its session.
+        kit.bus.publish(Notice(QUEUED, event_id, target=event.target))
     else:
         kit.bus.publish(Notice(CANCEL, event_id=event_id, execution_id=cancelled.execution_id))
     announce(kit, cancelled.others)

@@ -91,7 +91,7 @@ async def replay(kit: Kit, event_id: str, owner_id: str, by: str) -> Intervened:
     replayed = await kit.store.write(
         Intervene(event_id=event_id, owner_id=owner_id, by=by, action=Action.REPLAYED)
     )
-    kit.bus.publish(Notice(QUEUED, event_id=event_id))
+    kit.bus.publish(Notice(QUEUED, event_id=event_id, target=event.target))
     return replayed
 
 

@@ -13,7 +13,7 @@ from holdfast.errors import IllegalMove, NotReplayable
 from . import read
 from .kit import Kit
 from .replay import recorded
-from .views import event_view, record_view
+from .views import agent_name, event_view, record_view
 
 EXPORT_FORMAT = "holdfast.execution/1"
 
@@ -33,10 +33,14 @@ async def export_execution(kit: Kit, execution_id: str, owner_id: str) -> dict[s
     family = await read.family(kit, execution_id, owner_id)
     return {
         "format": EXPORT_FORMAT,
-        "event": event_view(event),
-        "execution": record_view(
-            whole.execution, whole.steps, whole.attempts, whole.payload, family
-        ),
+        "event": {
+            **event_view(event),
+            "agent": agent_name(kit.registry, event.target_kind, event.target),
+        },
+        "execution": {
+            **record_view(whole.execution, whole.steps, whole.attempts, whole.payload, family),
+            "agent": agent_name(kit.registry, whole.execution.kind, whole.execution.name),
+        },
     }
 
 

@@ -102,7 +102,7 @@ async def whole_pipeline(
     Raises:
         UnknownPipeline: no such pipeline is loaded.
     """
-    kit.registry.get(name)
+    kit.registry.pipeline(name)
     if verb == "cancel":
         return await _cancel_events(kit, name, owner_id, dry_run=dry_run)
     if not dry_run:

@@ -45,7 +45,7 @@ async def pause_pipeline(kit: Kit, name: str, owner_id: str) -> None:
     Raises:
         UnknownPipeline: no such pipeline is loaded.
     """
-    kit.registry.get(name)
+    kit.registry.pipeline(name)
     await kit.store.write(PausePipeline(name, owner_id))
 
 
@@ -55,6 +55,6 @@ async def resume_pipeline(kit: Kit, name: str) -> None:
     Raises:
         UnknownPipeline: no such pipeline is loaded.
     """
-    kit.registry.get(name)
+    kit.registry.pipeline(name)
     await kit.store.write(UnpausePipeline(name))
-    kit.bus.publish(Notice(QUEUED))
+    kit.bus.publish(Notice(QUEUED, target=name))

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from holdfast.domain.ids import MICROS, now_us
 from holdfast.store.commands import Prune
-from holdfast.store.queries import CountOld
+from holdfast.store.queries import CountOld, OldEvents
 
 from .kit import Kit
+
+BATCH = 50
+"""Events deleted in one transaction."""
 
 
 async def prune(
@@ -37,7 +40,7 @@ async def prune(
     Raises:
         UnknownPipeline: no such pipeline is loaded.
     """
-    chosen = kit.registry if pipeline is None else [kit.registry.get(pipeline)]
+    chosen = kit.registry if pipeline is None else [kit.registry.pipeline(pipeline)]
     at = now_us() if now is None else now
     pruned: dict[str, int] = {}
     for one in sorted(chosen, key=lambda declaration: declaration.name):
@@ -48,9 +51,18 @@ async def prune(
             old = CountOld(owner_id=owner_id, target=one.name, before=before)
             pruned[one.name] = await kit.store.read(old)
             continue
-        batch = Prune(owner_id=owner_id, target=one.name, before=before)
-        pruned[one.name] = deleted = await kit.store.write(batch)
-        while deleted == batch.limit:
-            deleted = await kit.store.write(batch)
-            pruned[one.name] += deleted
+        pruned[one.name] = await _prune(kit, owner_id, one.name, before)
     return pruned
+
+
+async def _prune(kit: Kit, owner_id: str, target: str, before: int) -> int:
+    deleted, after = 0, ""
+    while True:
+        old = OldEvents(owner_id=owner_id, target=target, before=before, after=after)
+        ids = await kit.store.read(old)
+        for start in range(0, len(ids), BATCH):
+            batch = Prune(owner_id=owner_id, event_ids=ids[start : start + BATCH])
+            deleted += await kit.store.write(batch)
+        if len(ids) < old.limit:
+            return deleted
+        after = ids[-1]

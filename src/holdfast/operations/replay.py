@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -9,21 +10,25 @@ import orjson
 
 from holdfast.bus import Notice
 from holdfast.bus.base import QUEUED
-from holdfast.domain.diff import Diff, Verdict, diff
+from holdfast.domain.diff import Diff, Pair, Verdict, diff
 from holdfast.domain.events import Event, NewEvent
 from holdfast.domain.executions import Execution
 from holdfast.domain.ids import new_id
+from holdfast.domain.prompts import EDITED, Draft
 from holdfast.domain.recordings import RECORDED
-from holdfast.domain.replays import Plan, Recorded
+from holdfast.domain.redaction import is_redacted
+from holdfast.domain.replays import REPLAYED, Plan, Recorded
 from holdfast.domain.status import EXECUTION_ENDS, ExecutionStatus
 from holdfast.errors import IllegalMove, InvalidInput, NotFound, NotReplayable, PortError
 from holdfast.journal import Running
-from holdfast.pipelines.replayable import check_plan
+from holdfast.pipelines.base import Declaration
+from holdfast.pipelines.replayable import check_plan, models_of
 from holdfast.store.commands import Submit, Submitted
 from holdfast.store.queries import ExecutionsOf, SentBy
 
 from . import read
 from .kit import Kit
+from .prompts import find_version
 from .submit import check_depth, event_hash
 
 MOST_TOLD = 100
@@ -73,7 +78,8 @@ async def replay(
             f"execution {execution_id} is {execution.status}; what has ended can be replayed"
         )
     declaration = kit.registry.get(execution.name)
-    plan = check_plan(declaration, plan)
+    plan, versions = await _versions(kit, declaration, plan, owner_id)
+    plan = check_plan(declaration, plan, versions)
     _check_aliases(kit, plan)
     event = await read.event(kit, execution.event_id, owner_id)
     if data is UNCHANGED:
@@ -107,8 +113,40 @@ async def replay(
     )
     if submitted.created:
         kit.metrics.add("holdfast_events_submitted_total", pipeline=execution.name)
-        kit.bus.publish(Notice(QUEUED, event_id=submitted.id))
+        kit.bus.publish(Notice(QUEUED, event_id=submitted.id, target=execution.name))
     return submitted
+
+
+async def _versions(
+    kit: Kit, declaration: Declaration, plan: Plan, owner_id: str
+) -> tuple[Plan, dict[str, Draft]]:
+    """The plan with the versions of prompts that it names in full, and their contents."""
+    nodes = {name: node for name, (node, _) in models_of(declaration)}
+    prompts: dict[str, Mapping[str, str]] = dict(plan.prompts)
+    drafts: dict[str, Draft] = {}
+    for name, parts in plan.prompts.items():
+        node = nodes.get(name)
+        if "version" not in parts or node is None:
+            continue
+        if node.stored is None:
+            raise InvalidInput(
+                f'the prompt of node "{name}" stands in the code: it has no versions',
+                fields=[
+                    {
+                        "field": f"prompts.{name}.version",
+                        "expected": "user or system",
+                        "got": parts["version"],
+                    }
+                ],
+            )
+        found = await find_version(kit, node.stored.name, parts["version"], owner_id)
+        drafts[found.version.hash] = found.version.draft
+        prompts[name] = {
+            "name": node.stored.name,
+            "version": found.version.hash,
+            "label": found.label or EDITED,
+        }
+    return replace(plan, prompts=prompts), drafts
 
 
 def _check_aliases(kit: Kit, plan: Plan) -> None:
@@ -196,6 +234,19 @@ async def differences(kit: Kit, running: Running) -> dict[str, Any]:
     return told(diff(before, after))
 
 
+def _answered_in_part(pair: Pair) -> bool:
+    """Whether a step was answered from the record by something of which a part was not kept."""
+    old, new = pair.a, pair.b
+    if old is None or new is None:
+        return False
+    if new.given or new.kind in ("tool", "retriever", "retrieval"):
+        return is_redacted(old.output)
+    return any(
+        is_redacted(then.answer) and now.usage == REPLAYED
+        for then, now in zip(old.attempts, new.attempts, strict=False)
+    )
+
+
 def told(found: Diff) -> dict[str, Any]:
     """A comparison as the flags of a replay tell it: what differs, without the texts."""
     differing = found.differing[:MOST_TOLD]
@@ -208,6 +259,8 @@ def told(found: Diff) -> dict[str, Any]:
         "unrecorded": [pair.name for pair in differing if pair.verdict is Verdict.ONLY_B],
         "not_reached": [pair.name for pair in differing if pair.verdict is Verdict.ONLY_A],
     }
+    if lost := [pair.name for pair in found.pairs if _answered_in_part(pair)]:
+        said["redacted"] = lost[:MOST_TOLD]
     for change in found.changes:
         if change.what in ("version", "code_version"):
             said[change.what] = [change.a, change.b]

@@ -6,6 +6,7 @@ from typing import Any
 
 from holdfast.bus import Notice
 from holdfast.bus.base import QUEUED
+from holdfast.domain.agents import AGENT
 from holdfast.domain.events import Event
 from holdfast.domain.halts import WaitKind
 from holdfast.domain.status import EventStatus
@@ -62,7 +63,7 @@ async def resume(
         resumed = await kit.store.write(
             Answer(event_id=event.id, owner_id=owner_id, wait_id=wait, given=answer)
         )
-    kit.bus.publish(Notice(QUEUED, event_id=event.id))
+    kit.bus.publish(Notice(QUEUED, event_id=event.id, target=event.target))
     return resumed
 
 
@@ -84,7 +85,7 @@ async def migrate(kit: Kit, execution_id: str, owner_id: str, version: str) -> R
             f"version {version} of {event.target} is not loaded", hint=f"loaded is version {loaded}"
         )
     migrated = await kit.store.write(Migrate(event.id, owner_id, version))
-    kit.bus.publish(Notice(QUEUED, event_id=event.id))
+    kit.bus.publish(Notice(QUEUED, event_id=event.id, target=event.target))
     return migrated
 
 
@@ -100,8 +101,10 @@ async def _event_of(kit: Kit, execution_id: str, owner_id: str) -> Event:
 
 
 def _check_version(kit: Kit, event: Event) -> None:
+    if event.target_kind == AGENT:  # its older versions never come back
+        return
     loaded = kit.registry.get(event.target).version
-    if event.pinned not in (None, loaded):
+    if event.target_kind != AGENT and event.pinned not in (None, loaded):
         raise VersionGone(
             f"execution {event.execution_id} began under version {event.pinned} of "
             f"{event.target}; loaded is version {loaded}",

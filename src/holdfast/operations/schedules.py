@@ -132,7 +132,7 @@ async def _fire(kit: Kit, schedule: Schedule, now: int) -> None:
     )
     if sent is not None:
         kit.metrics.add("holdfast_events_submitted_total", pipeline=schedule.target)
-        kit.bus.publish(Notice(QUEUED, event_id=sent.id))
+        kit.bus.publish(Notice(QUEUED, event_id=sent.id, target=schedule.target))
     elif event is None:
         log.warning(
             "schedule.not_fired",
@@ -142,7 +142,7 @@ async def _fire(kit: Kit, schedule: Schedule, now: int) -> None:
 
 
 def _event(kit: Kit, schedule: Schedule, due_at: int) -> NewEvent:
-    declaration = kit.registry.get(schedule.target)
+    declaration = kit.registry.pipeline(schedule.target)
     event = declaration.validate(schedule.data)
     source = f"/schedules/{schedule.name}"
     return NewEvent(

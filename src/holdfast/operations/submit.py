@@ -11,6 +11,8 @@ import orjson
 
 from holdfast.bus import Notice
 from holdfast.bus.base import DELAYED, ENDED, QUEUED
+from holdfast.domain.agents import AGENT
+from holdfast.domain.conversations import NewTurn
 from holdfast.domain.events import ANSWERS, MAX_DELAY_S, MAX_DEPTH, NewEvent
 from holdfast.domain.ids import MICROS, new_id, now_us
 from holdfast.errors import InvalidInput, UnknownPipeline
@@ -70,13 +72,7 @@ async def submit(
     answers = target is None and name not in kit.registry and name in kit.registry.awaited()
     declaration = None if answers else checked(kit, name, "target" if target else "type")
     check_depth(data)
-    try:
-        body = orjson.dumps(data)
-    except TypeError as error:
-        raise InvalidInput(
-            f"data cannot be kept as JSON: {error}",
-            fields=[{"field": "data", "expected": "JSON", "got": str(error)}],
-        ) from error
+    body = kept_json(data)
     kind, usual = ANSWERS, 0
     unique: Unique = {}
     if declaration is not None:
@@ -110,16 +106,36 @@ async def submit(
         delay_us=int(delay_s * MICROS),
         **unique,
     )
-    submitted = await kit.store.write(Submit(event))
+    return await take_in(kit, event)
+
+
+async def take_in(kit: Kit, event: NewEvent, turn: NewTurn | None = None) -> Submitted:
+    """Store an event that was checked, and ring; when this returns, it is committed.
+
+    Args:
+        kit: the hub's parts.
+        event: whatever runs it.
+        turn: of an agent's: the message, stored with it.
+
+    Raises:
+        IdempotencyConflict, NobodyWaits, SingletonBusy: see `submit`.
+        NotFound: the turn is for no agent or session of that owner.
+        IllegalMove: the turn's session is archived.
+    """
+    submitted = await kit.store.write(Submit(event, turn=turn))
     for waiting in submitted.answered:
         kit.bus.publish(Notice(QUEUED, event_id=waiting))
-    if submitted.created and answers:
+    if submitted.created and event.target_kind == ANSWERS:
         kit.bus.publish(Notice(ENDED, event_id=submitted.id, status=submitted.status))
     elif submitted.created:
-        kit.metrics.add("holdfast_events_submitted_total", pipeline=name)
-        if at or delay_s:
+        agent = event.target if event.target_kind == AGENT else None
+        if agent is None:
+            kit.metrics.add("holdfast_events_submitted_total", pipeline=event.target)
+        else:
+            kit.metrics.add("holdfast_messages_total", agent=agent)
+        if event.deliver_at or event.delay_us:
             kit.bus.publish(Notice(DELAYED, event_id=submitted.id))
-        kit.bus.publish(Notice(QUEUED, event_id=submitted.id))
+        kit.bus.publish(Notice(QUEUED, event_id=submitted.id, target=event.target))
     return submitted
 
 
@@ -164,13 +180,28 @@ def checked(kit: Kit, name: str, field: str) -> Declaration:
         UnknownPipeline: it is not loaded; `fields` names `field`.
     """
     try:
-        return kit.registry.get(name)
+        return kit.registry.pipeline(name)
     except UnknownPipeline as error:
         error.fields = [{**place, "field": field} for place in error.fields]
         raise
 
 
-def check_depth(data: Any) -> None:
+def kept_json(data: Any, field: str = "data") -> bytes:
+    """Data as it is stored.
+
+    Raises:
+        InvalidInput: it holds what is no JSON, such as a number of more than 64 bits.
+    """
+    try:
+        return orjson.dumps(data)
+    except TypeError as error:
+        raise InvalidInput(
+            f"{field} cannot be kept as JSON: {error}",
+            fields=[{"field": field, "expected": "JSON", "got": str(error)}],
+        ) from error
+
+
+def check_depth(data: Any, field: str = "data") -> None:
     """Refuse data nested deeper than can be written again.
 
     Raises:
@@ -182,8 +213,8 @@ def check_depth(data: Any) -> None:
         if not level:
             return
     raise InvalidInput(
-        f"data is nested more than {MAX_DEPTH} levels deep",
-        fields=[{"field": "data", "expected": f"at most {MAX_DEPTH} levels", "got": "more"}],
+        f"{field} is nested more than {MAX_DEPTH} levels deep",
+        fields=[{"field": field, "expected": f"at most {MAX_DEPTH} levels", "got": "more"}],
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from holdfast.agents.declaration import AgentDeclaration
+from holdfast.domain.agents import AGENT
 from holdfast.domain.events import Event
 from holdfast.domain.executions import Attempt, Execution, Step, Totals, usd
 from holdfast.domain.ids import MICROS
 from holdfast.domain.payload import Payload
 from holdfast.domain.status import ExecutionStatus
+from holdfast.pipelines.registry import Registry
 from holdfast.store.queries import Family
 
 View = dict[str, Any]
@@ -215,15 +218,24 @@ def attempt_view(attempt: Attempt, payload: Payload) -> View:
     """An attempt with its prompts, parameters and raw response."""
     return {
         "n": attempt.n,
+        "call": attempt.call,
         "seq": attempt.seq,
         "end_seq": attempt.end_seq,
         "status": attempt.status.value,
+        "alias": attempt.alias,
         "provider": attempt.provider,
         "model": attempt.model,
         "parameters": {
             key: payload.get(value["$"]) if _points(value) else value
             for key, value in attempt.parameters.items()
         },
+        "prompt": {
+            "name": attempt.prompt_name,
+            "label": attempt.prompt_label,
+            "version": attempt.prompt_version,
+        }
+        if attempt.prompt_version
+        else None,
         "prompt_system": payload.get(attempt.prompt_system),
         "prompt_user": payload.get(attempt.prompt_user),
         "messages": payload.get(attempt.messages),
@@ -247,10 +259,16 @@ def attempt_view(attempt: Attempt, payload: Payload) -> View:
             "cache_write": attempt.tokens_cache_write,
             "output": attempt.tokens_output,
             "reasoning": attempt.tokens_reasoning,
+            "input_audio": attempt.tokens_input_audio,
+            "output_audio": attempt.tokens_output_audio,
+            "input_image": attempt.tokens_input_image,
+            "output_image": attempt.tokens_output_image,
             "usage": attempt.usage,
         },
         "cost_usd": money(attempt.cost_pico),
         "price_source": attempt.price_source,
+        "price_date": attempt.price_date,
+        "saved_usd": money(attempt.saved_pico),
         "credits": attempt.credits,
         "error": attempt.error,
         "error_class": attempt.error_class,
@@ -259,3 +277,12 @@ def attempt_view(attempt: Attempt, payload: Payload) -> View:
 
 def _points(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"$"} and isinstance(value["$"], int)
+
+
+def agent_name(registry: Registry, kind: str, name: str) -> View | None:
+    """The agent that an event is for or an execution is of; None for anything else."""
+    if kind != AGENT:
+        return None
+    known = registry.get(name) if name in registry else None
+    title = known.title if isinstance(known, AgentDeclaration) else None
+    return {"id": name, "name": title}

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from holdfast.bus import Notice
-from holdfast.bus.base import ENDED, GAP
+from holdfast.bus.base import ENDED, GAP, HALTED
 from holdfast.domain.events import Event
 from holdfast.domain.status import EVENT_ENDS
 from holdfast.errors import StoreError
@@ -32,7 +32,9 @@ class EndedEvents:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._waiting: dict[str, set[asyncio.Future[Notice]]] = {}
+        self._or_halted: set[asyncio.Future[Notice]] = set()
         self._stop = kit.bus.listen(ENDED, self._ended)
+        self._stop_halts = kit.bus.listen(HALTED, self._halted)
         self._gap = asyncio.Event()
         self._stop_gaps = kit.bus.listen(GAP, lambda _: self._gap.set())
         self._looking: asyncio.Task[None] | None = None
@@ -43,17 +45,27 @@ class EndedEvents:
         self._looking = asyncio.create_task(self._look_on(), name="ended-events")
 
     @contextmanager
-    def expect(self, event_id: str) -> Generator[asyncio.Future[Notice]]:
-        """A future that is done when the event rests; listen first, then look at the store."""
+    def expect(
+        self, event_id: str, *, or_halted: bool = False
+    ) -> Generator[asyncio.Future[Notice]]:
+        """A future that is done when the event rests; listen first, then look at the store.
+
+        Args:
+            event_id: which.
+            or_halted: also when it stands still, for it waits or was paused.
+        """
         future: asyncio.Future[Notice] = asyncio.get_running_loop().create_future()
         if self._closed:
             future.cancel()
+        if or_halted:
+            self._or_halted.add(future)
         self._waiting.setdefault(event_id, set()).add(future)
         try:
             yield future
         finally:
             waiting = self._waiting.get(event_id, set())
             waiting.discard(future)
+            self._or_halted.discard(future)
             if not waiting:
                 self._waiting.pop(event_id, None)
 
@@ -61,6 +73,7 @@ class EndedEvents:
         """Stop listening; who still waits, or will, is told at once that nothing comes."""
         self._closed = True
         self._stop()
+        self._stop_halts()
         self._stop_gaps()
         if self._looking is not None:
             self._looking.cancel()
@@ -71,6 +84,11 @@ class EndedEvents:
     def _ended(self, notice: Notice) -> None:
         for future in self._waiting.get(notice.event_id or "", ()):
             if not future.done():
+                future.set_result(notice)
+
+    def _halted(self, notice: Notice) -> None:
+        for future in self._waiting.get(notice.event_id or "", ()):
+            if future in self._or_halted and not future.done():
                 future.set_result(notice)
 
     async def look(self) -> None:

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, ClassVar, TypedDict, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
 from langgraph.graph.state import CompiledStateGraph
 
@@ -17,6 +18,10 @@ from holdfast.errors import DeclarationError, InvalidInput
 
 from .budget import Budget
 from .policy import exception_classes
+
+if TYPE_CHECKING:
+    from .prompt_files import PromptFiles
+    from .wording import Stored
 
 MAX_NAME_CHARS = 200
 
@@ -53,6 +58,7 @@ class Declaration(ABC):
 
     Attributes:
         kind: what an event's `target_kind` calls it.
+        built_in: whether it is Holdfast's own.
         name: dotted; events are addressed to it.
         version: the author's own; changes when the meaning does.
         description: one sentence for people.
@@ -81,6 +87,7 @@ class Declaration(ABC):
     """
 
     kind: ClassVar[str] = "pipeline"
+    built_in: ClassVar[bool] = False
 
     def __init__(self, name: str, *, version: str, **options: Unpack[DeclarationOptions]) -> None:
         if len(name) > MAX_NAME_CHARS or not _NAME.fullmatch(name):
@@ -108,6 +115,7 @@ class Declaration(ABC):
         self.keeps = tuple(options.get("keeps", ()))
         self.keep_checkpoints = options.get("keep_checkpoints", False)
         self.budget = options.get("budget")
+        self.prompt_files: PromptFiles | None = None  # of all apps, once they are loaded
         self._check_options(options)
 
     def _check_options(self, options: DeclarationOptions) -> None:
@@ -165,6 +173,10 @@ class Declaration(ABC):
     @abstractmethod
     def _hash_code(self) -> str: ...
 
+    def asked_aliases(self) -> Mapping[str, str]:
+        """Model aliases that the settings must have, each with where it is named."""
+        return {}
+
     @abstractmethod
     def check(self) -> None:
         """Prove that the declaration can run.
@@ -206,6 +218,11 @@ class Declaration(ABC):
         """Steps that failed and were allowed to; the execution is then `partial`."""
 
     @property
+    def long_term(self) -> bool:
+        """Whether its graph has a store of items that outlive the run."""
+        return True
+
+    @property
     def may_halt(self) -> bool:
         """Whether some node may wait: for an answer, a time or an event."""
         return False
@@ -214,6 +231,14 @@ class Declaration(ABC):
     def checkpointed(self) -> bool:
         """Whether its runs have checkpoints, and so can wait, be paused and go on."""
         return self.durable or self.may_halt
+
+    def thread_id(self, event_id: str, session_id: str | None) -> str:  # noqa: ARG002
+        """Under which name its checkpoints stand.
+
+        Any other than the event's outlives the execution: what the next one of the same thread
+        begins with is stored with the outcome, and only when the run succeeded.
+        """
+        return event_id
 
     def kept(self) -> Iterable[type[Any]]:
         """The classes of the values its checkpoints may hold."""
@@ -236,6 +261,23 @@ class Declaration(ABC):
         Raises:
             InvalidInput: it does not fit; `fields` names each place as `answer.…`.
         """
+
+    @property
+    def prompt_folder(self) -> Path | None:
+        """The folder beside its module where files hold prompts; None where there can be none."""
+        return None
+
+    def find_prompts(self, files: PromptFiles) -> None:
+        """Look for its prompts among those of all apps, the ones beside its module included."""
+        if self.prompt_folder is not None:
+            files.add(self.prompt_folder)
+        self.prompt_files = files
+        for other in self.included():
+            other.find_prompts(files)
+
+    def stored_prompts(self) -> Sequence[Stored]:
+        """The prompts of the registry that its nodes use, those of included ones too."""
+        return [one for other in self.included() for one in other.stored_prompts()]
 
     def included(self) -> Sequence[Declaration]:
         """Other declarations whose graphs run as part of this one."""

@@ -1,66 +1,54 @@
-"""Budgets: what one execution may spend before its next step is refused."""
+"""Budgets: what one execution may spend before its next call is refused."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from decimal import Decimal, InvalidOperation
 
-from holdfast.errors import BudgetExceeded, DeclarationError
-
-
-class Spent(Protocol):
-    """What an execution has spent so far."""
-
-    tokens: int
-    credits: int
+from holdfast.domain.budgets import MAX_AMOUNT, Unit, pico_of
+from holdfast.errors import DeclarationError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What one execution may spend; None: as much as it takes.
 
+    It holds for all deliveries of its event together, over halts, and for the child executions
+    that it waits for.
+
     Attributes:
-        tokens: input and output of its model calls, refused and repeated answers included. A call
-            whose provider reports no tokens counts nothing.
+        tokens: input and output of its model calls, refused and repeated answers included.
+        usd: what they cost, in dollars; text or Decimal is exact.
         credits: charged by its model nodes.
     """
 
     tokens: int | None = None
+    usd: Decimal | str | int | float | None = None
     credits: int | None = None
 
-    def check(self, spent: Spent, where: str, *, asks: bool) -> None:
-        """Refuse a step when there is nothing left for it.
-
-        Args:
-            spent: so far; a call under way is not torn down, so it may be over the limit.
-            where: names the step in the error.
-            asks: it is about to ask a model, for which something must be left.
+    def amounts(self) -> dict[Unit, int]:
+        """What is limited, in the smallest unit.
 
         Raises:
-            BudgetExceeded: of class `budget`, not tried again.
+            InvalidOperation: the dollars are no number.
         """
-        for what, most in (("tokens", self.tokens), ("credits", self.credits)):
-            used: int = getattr(spent, what)
-            if most is not None and (used >= most if asks else used > most):
-                raise BudgetExceeded(
-                    f"{where} is not begun: {used} of {most} {what} are spent",
-                    hint="allow more with budget=, or look where they went: executions show",
-                )
+        pico = None if self.usd is None else pico_of(Decimal(str(self.usd)))
+        given = {Unit.TOKENS: self.tokens, Unit.USD: pico, Unit.CREDITS: self.credits}
+        return {unit: amount for unit, amount in given.items() if amount is not None}
 
 
-def check_budget(budget: Budget, where: str, *, halts: bool) -> None:
-    """Refuse a budget that cannot be kept.
+def check_budget(budget: Budget, where: str) -> None:
+    """Refuse a budget that has no sense.
 
     Raises:
-        DeclarationError: a number has no sense, or executions would go on with a fresh one.
+        DeclarationError: an amount is no number, or lets nothing run.
     """
-    for what in ("tokens", "credits"):
-        most = getattr(budget, what)
-        if most is not None and most < 1:
-            raise DeclarationError(f"{where}: a budget of {most} {what} lets nothing run")
-    if halts:
-        raise DeclarationError(
-            f"{where}: its budget cannot be kept: it may halt, and what it spent before that would "
-            "not be counted when it goes on",
-            hint="leave out the budget, or what waits and durable=True",
-        )
+    try:
+        amounts = budget.amounts()
+    except (InvalidOperation, ValueError, OverflowError):
+        raise DeclarationError(f"{where}: a budget of {budget.usd!r} dollars is none") from None
+    for unit, amount in amounts.items():
+        if amount < 1:
+            raise DeclarationError(f"{where}: a budget of {amount} {unit} lets nothing run")
+        if amount > MAX_AMOUNT:
+            raise DeclarationError(f"{where}: a budget of {amount} {unit} is none")

@@ -76,14 +76,21 @@ class ChildNode(WaitingNode[Any]):
         """Find the pipeline to be run.
 
         Raises:
-            DeclarationError: it is not among the known.
+            DeclarationError: it is not among the known, or a singleton.
         """
         if self.child not in known:
             raise DeclarationError(
                 f'{self.where}: there is no pipeline "{self.child}" to run as a child',
                 hint="an app of the hub must declare it; known: " + ", ".join(sorted(known)),
             )
-        self._other = known[self.child]
+        other = known[self.child]
+        if other.singleton is not False:
+            # Refused beside another it would fail its parent; let in it would be no singleton.
+            raise DeclarationError(
+                f"{self.where}: {self.child} is a singleton and cannot be a child execution",
+                hint="send it an event of its own, or let the parent be the singleton",
+            )
+        self._other = other
 
     async def run(self, state: State, config: RunnableConfig) -> Any:
         """Start a child and interrupt; when it has ended, give its output.

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables.config import ensure_config
 
@@ -21,7 +21,8 @@ from holdfast.llm.factory import Models
 from holdfast.ports import Ports
 from holdfast.recording import Replaying, step_of
 
-from .budget import Budget, Spent
+if TYPE_CHECKING:
+    from .wording import Wording
 
 T = TypeVar("T")
 
@@ -57,10 +58,10 @@ class RunContext:
         threads: where synchronous nodes run; None for the loop's default executor.
         sleep: how pauses between tries are waited for.
         chance: numbers from 0 to 1 that spread those pauses.
-        budget: what it may spend.
-        spent: what it has spent; None where nobody counts.
         plan: how this replay is to run; None where nothing is replayed.
         replaying: the record that answers in its place; None where all runs live.
+        prompts: the versions that it uses of prompts of the registry, as they are asked for.
+        session_id: the conversation it is a turn of; None where it is none.
     """
 
     execution_id: str
@@ -72,10 +73,10 @@ class RunContext:
     threads: Executor | None = None
     sleep: Sleep = asyncio.sleep
     chance: Callable[[], float] = random.random
-    budget: Budget | None = None
-    spent: Spent | None = None
     plan: Plan | None = None
     replaying: Replaying | None = None
+    prompts: Mapping[str, Wording] = field(default_factory=dict[str, "Wording"])
+    session_id: str | None = None
 
     async def submit(
         self,
@@ -184,17 +185,6 @@ async def in_thread(fn: Callable[..., T], *args: Any) -> T:
 
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(run.threads if run else None, call)
-
-
-def within_budget(where: str, *, asks: bool) -> None:
-    """Refuse a step of the current run for which nothing is left.
-
-    Raises:
-        BudgetExceeded: its budget is spent.
-    """
-    run = _current.get(None)
-    if run is not None and run.budget is not None and run.spent is not None:
-        run.budget.check(run.spent, where, asks=asks)
 
 
 def no_thread_yet() -> None:

@@ -24,6 +24,12 @@ def calling_module() -> str:
     return "__main__"
 
 
+def folder_of(module: str) -> Path | None:
+    """Where a module's file stands; None for code without one (a notebook)."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return None if file is None else Path(file).parent
+
+
 def fingerprint(module: str, objects: Iterable[object], *texts: str) -> str:
     """Hash of the source files of `module` and of the modules that `objects` come from.
 

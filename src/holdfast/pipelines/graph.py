@@ -70,8 +70,8 @@ class Graph(Declaration):
         super().__init__(name, version=version, **options)
         if self.budget is not None:
             raise DeclarationError(
-                f"graph {name}: a budget is kept between a pipeline's steps",
-                hint="include the graph in a Pipeline(…, budget=…)",
+                f"graph {name}: a budget cannot be kept, the graph asks its models by itself",
+                hint="ask models by alias, in nodes of a Pipeline(…, budget=…)",
             )
         self._event = event
         self._module = calling_module()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, Unpack, overload
 
@@ -13,6 +13,7 @@ from .child import ChildNode
 from .include import Included
 from .joining import Joining
 from .kept import kept_types, result_hints
+from .knowledge import KnowledgeNode
 from .loop import Round
 from .mapping import Map
 from .model import ModelNode
@@ -22,6 +23,7 @@ from .policy import PolicyOptions
 from .router import Decision
 from .state import Failure, Item, State
 from .waiting import AskNode, EventNode, Seconds, SleepNode, WaitingNode
+from .wording import Stored
 
 A = TypeVar("A")
 
@@ -236,6 +238,8 @@ class Halting(Joining):
         for node in self._nodes():
             if isinstance(node, ModelNode | AskNode):
                 hints.append(node.answer)
+            elif isinstance(node, KnowledgeNode):
+                hints.append(node.kept_type())
             elif isinstance(node, FunctionNode):
                 hints += result_hints([node.fn])
         found = kept_types(hints)
@@ -246,6 +250,11 @@ class Halting(Joining):
     def _event_hints(self) -> list[Any]:
         """Types of what comes in."""
         return []
+
+    def stored_prompts(self) -> Sequence[Stored]:
+        """See `Declaration.stored_prompts`."""
+        own = [one.stored for one in self._nodes() if isinstance(one, ModelNode) and one.stored]
+        return [*own, *super().stored_prompts()]
 
     def all_nodes(self) -> list[Node[Any]]:
         """Every node, those inside groups and maps included."""

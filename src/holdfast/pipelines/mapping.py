@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from operator import add
 from typing import Annotated, Any, ClassVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -31,6 +30,7 @@ from .state import (
     channels_of,
     failures_in,
     merge,
+    plus,
     state_of,
 )
 from .trying import carry_out
@@ -47,7 +47,7 @@ class MapChannels(Channels):
     items: list[Any]
     outcomes: Annotated[dict[int, Any], merge]
     errors: Annotated[dict[int, Exception], merge]
-    lost: Annotated[list[Failure], add]
+    lost: Annotated[list[Failure], plus]
 
 
 class Map(Node[list[Any]]):

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
+from holdfast.domain.prompts import EDITED, Draft, Pin
 from holdfast.errors import AnswerInvalid, DeclarationError, ModelError, SettingsError
+from holdfast.llm.aliases import ModelChange
+from holdfast.llm.calling import CallMark
+from holdfast.llm.content.rules import read_rules
 from holdfast.llm.factory import ChatModel
 from holdfast.llm.recorded import recorded_chat
 from holdfast.llm.scripted import Script
+from holdfast.llm.wrappers.content import checked
+from holdfast.ports import PlannedCall, Spending
 from holdfast.recording import StepHandle, step_of
 from holdfast.recording.handler import NO_STEP
 
 from .answers import judge
-from .context import current_run, within_budget
+from .context import current_run
 from .nodes import Node
 from .policy import PolicyOptions
+from .prompt_files import PromptFiles
 from .prompts import Prompt
 from .state import State
+from .wording import Asked, Stored, Wording, pin_key
 
 R = TypeVar("R")
 
@@ -45,13 +55,16 @@ class ModelNode(Node[R]):
         *,
         pipeline: str,
         version: str,
-        prompt: str,
+        prompt: str | Stored,
         system: str | None,
         alias: str,
         answer: type[BaseModel] | None,
         tries: int,
         credits: int,  # noqa: A002 - the record's own word
+        models: Mapping[str, ModelChange],
+        parameters: Mapping[str, Any] | None,
         script: Script | None,
+        checks: Sequence[Mapping[str, Any]] = (),
         policy: PolicyOptions | None = None,
     ) -> None:
         self.answer = answer
@@ -64,8 +77,57 @@ class ModelNode(Node[R]):
         self.alias = alias
         self.tries = tries
         self.credits = credits
-        self.prompts = [Prompt(text, where) for text in (system, prompt) if text is not None]
+        self.stored = prompt if isinstance(prompt, Stored) else None
+        self._wording: Wording | None = None
+        if isinstance(prompt, Stored):
+            if system is not None:
+                raise DeclarationError(
+                    f"{where}: prompt {prompt.name} brings its own system message",
+                    hint="put the text of system= into the prompt's static part",
+                )
+        else:
+            before = None if system is None else Prompt(system, where)
+            self._wording = Wording(Prompt(prompt, where), before)
         self._script = script
+        self._checks = _acting(checks, where)
+        self._models = models
+        self.change = models.get(alias)
+        if parameters is not None:
+            own = ModelChange.of({"parameters": parameters}, where)
+            self.change = own if self.change is None else self.change.with_parameters(parameters)
+
+    def take_prompt(self, files: PromptFiles) -> None:
+        """Find its prompt, where that is one of the registry.
+
+        Raises:
+            PromptFileError: there is no such prompt, or something is wrong with its file.
+        """
+        if self.stored is not None:
+            self._wording = files.get(self.stored.name, self.where).wording
+
+    @property
+    def wording(self) -> Wording:
+        """What its pipeline says; an execution may have another version of the same prompt.
+
+        Raises:
+            DeclarationError: its prompt was not looked for yet.
+        """
+        if self._wording is None:
+            raise DeclarationError(
+                f"{self.where}: its prompt is found when the pipeline is checked",
+                hint="call check() on the pipeline first",
+            )
+        return self._wording
+
+    def check_prompt(self, nodes: Collection[str], wording: Wording | None = None) -> None:
+        """Prove that its prompt, or another in its place, uses only what a run can have.
+
+        Raises:
+            DeclarationError: it does not.
+        """
+        where = self.where if self.stored is None else f"{self.where}: prompt {self.stored.name}"
+        for prompt in (wording or self.wording).prompts:
+            prompt.check(nodes, where)
 
     async def run(self, state: State, config: RunnableConfig) -> Any:
         """Ask, and ask again while the answer does not fit.
@@ -75,55 +137,85 @@ class ModelNode(Node[R]):
             PromptError: the prompt uses a result that is not there.
             Exception: whatever the model's client raises.
         """
-        messages = self._messages(state)
-        chat = self._chat(step_of(config))
+        asked, step = self._messages(state), step_of(config)
+        step.uses_prompt(asked.pin)
+        chat = self._chat(state, step)
         if self.answer is None:
-            options = chat.options(operation=self.name)
-            return str((await chat.model.ainvoke(messages, config, **options)).text)
-        return await self._ask(self.answer, chat, messages, state, config)
+            options = chat.options(operation=self.name, mark=self._mark(asked))
+            async with self._credits(chat) as charge:
+                text = str((await chat.model.ainvoke(asked.messages, config, **options)).text)
+                charge()
+            if self.credits:
+                step.validated(outcome=None, duration_us=0, credits=self.credits)
+            return text
+        return await self._ask(self.answer, chat, asked, state, config)
 
-    def _chat(self, step: StepHandle = NO_STEP) -> ChatModel:
+    def alias_for(self, state: State) -> str:  # noqa: ARG002 - for nodes whose event names it
+        """By which alias the model is asked."""
+        return self.alias
+
+    def _chat(self, state: State, step: StepHandle = NO_STEP) -> ChatModel:
         run = current_run()
-        alias = run.plan.aliases.get(self.alias, self.alias) if run.plan else self.alias
+        alias, change = self.alias_for(state), self.change
+        if run.plan and alias in run.plan.aliases:
+            # Another model is asked as it is: parameters of this one may mean nothing to it.
+            alias = run.plan.aliases[alias]
+            change = self._models.get(alias)
         try:
-            return run.models.chat(alias, script=self._script, pipeline=self.pipeline)
+            chat = run.models.chat(
+                alias, script=self._script, pipeline=self.pipeline, change=change
+            )
         except (SettingsError, ModelError):
             # No model of that name can be made here, and a record needs none.
             replaying, what = run.replaying, f'node "{self.name}"'
-            tried = None if replaying is None else replaying.attempt(step.number, 1, what)
-            if tried is None:
+            tries = () if replaying is None else replaying.attempts(step.number, 1, what)
+            if not tries:
                 raise
-            return recorded_chat(alias, tried.provider, tried.model, tried.parameters)
+            tried = tries[0]
+            chat = recorded_chat(alias, tried.provider, tried.model, tried.parameters)
+        return replace(chat, model=checked(chat.model, self._checks)) if self._checks else chat
 
     @property
     def key(self) -> str:
         """By which a replay's prompts name it, apart from its name in its own pipeline."""
         return f"{self.pipeline}:{self.name}"
 
-    def _messages(self, state: State) -> list[BaseMessage]:
-        plan = current_run().plan
-        prompts = self.prompts
-        if plan is not None and (other := plan.prompts.get(self.key)):
-            prompts = self.prompts_with(other)
-        texts = [prompt.render(state) for prompt in prompts]
-        return [*map(SystemMessage, texts[:-1]), HumanMessage(texts[-1])]
+    def _messages(self, state: State) -> Asked:
+        return self._worded().asked(state)
+
+    def _worded(self) -> Wording:
+        """Its prompt in the current run: a replay's, the version the run has, or its own."""
+        run = current_run()
+        if run.plan is not None and (other := run.plan.prompts.get(self.key)):
+            if "version" in other:
+                return run.prompts[pin_key(other["name"], other["version"])]
+            return self.edited(other)
+        if self.stored is None:
+            return self.wording
+        return run.prompts.get(self.stored.key, self.wording)
+
+    def _mark(self, asked: Asked) -> CallMark:
+        """Which prompt it is, and what of it is the same in every call."""
+        return CallMark(self.key if asked.pin is None else asked.pin.name, asked.static)
 
     async def _ask(
         self,
         schema: type[BaseModel],
         chat: ChatModel,
-        messages: list[BaseMessage],
+        asked: Asked,
         state: State,
         config: RunnableConfig,
     ) -> BaseModel:
-        step = step_of(config)
-        options = chat.options(operation=self.name, schema=schema)
+        step, messages = step_of(config), asked.messages
+        options = chat.options(operation=self.name, schema=schema, mark=self._mark(asked))
         errors: Sequence[str] = ()
         for _ in range(self.tries):
-            within_budget(self.where, asks=True)
-            reply = await chat.model.ainvoke(messages, config, **options)
-            verdict = judge(str(reply.text), schema, state)  # LangChain's is a subclass of str
-            accepted = verdict.answer is not None
+            async with self._credits(chat) as charge:
+                reply = await chat.model.ainvoke(messages, config, **options)
+                verdict = judge(str(reply.text), schema, state)  # LangChain's is a subclass of str
+                accepted = verdict.answer is not None
+                if accepted:
+                    charge()
             step.validated(
                 outcome=verdict.outcome,
                 duration_us=verdict.duration_us,
@@ -143,8 +235,28 @@ class ModelNode(Node[R]):
             hint="look at the attempts' raw responses; loosen the schema or sharpen the prompt",
         )
 
-    def prompts_with(self, other: Mapping[str, str]) -> list[Prompt]:
-        """Its prompts with others in their places.
+    @asynccontextmanager
+    async def _credits(self, chat: ChatModel) -> AsyncGenerator[Callable[[], None]]:
+        """Keep the credits of an answer aside while it is asked for.
+
+        Raises:
+            BudgetExceeded: a budget has no room for them.
+        """
+        budgets = current_run().ports.budgets
+        charged: list[bool] = []
+        reservation = None
+        if budgets.wanted():
+            reservation = await budgets.reserve(
+                PlannedCall(alias=chat.alias, credits=self.credits, operation=self.name)
+            )
+        try:
+            yield lambda: charged.append(True)
+        finally:
+            if reservation is not None:
+                budgets.settle(Spending(reservation, credits=bool(charged)))
+
+    def edited(self, other: Mapping[str, str]) -> Wording:
+        """Its prompt with other templates in their places.
 
         Args:
             other: templates by part: `user`, `system`.
@@ -152,14 +264,26 @@ class ModelNode(Node[R]):
         Raises:
             DeclarationError: a template's syntax is wrong.
         """
-        system = [Prompt(other["system"], self.where)] if "system" in other else self.prompts[:-1]
-        user = Prompt(other["user"], self.where) if "user" in other else self.prompts[-1]
-        return [*system, user]
+        own = self.wording
+        constants = own.user.constants
+        system, user = own.system, own.user
+        if "system" in other:
+            system = Prompt(other["system"], self.where, constants=constants)
+        if "user" in other:
+            user = Prompt(other["user"], self.where, constants=constants)
+        content = Draft(
+            name="" if self.stored is None else self.stored.name,
+            static=system.source if system else "",
+            dynamic=user.source,
+            definitions=constants,
+        )
+        return Wording(user, system, Pin(name=content.name, label=EDITED, hash=content.hash))
 
     def describe(self) -> dict[str, Any]:
-        """Also the alias and the answer's schema by name."""
+        """Also the alias, the answer's schema by name, and a prompt of the registry by name."""
         answer = self.answer.__name__ if self.answer else None
-        return {**super().describe(), "alias": self.alias, "answer": answer}
+        told = {**super().describe(), "alias": self.alias, "answer": answer}
+        return told if self.stored is None else {**told, "prompt": self.stored.key}
 
     def result_type(self) -> Any:
         """The answer's schema, or text."""
@@ -171,10 +295,33 @@ class ModelNode(Node[R]):
 
     def cache_input(self, state: State) -> Any:
         """The messages it would send, to which model, and the schema asked for."""
-        chat = self._chat()
+        chat = self._chat(state)
         schema = self.answer.model_json_schema() if self.answer else None
-        return [self._messages(state), chat.provider, chat.model_name, chat.parameters, schema]
+        return [
+            self._messages(state).messages,
+            chat.provider,
+            chat.model_name,
+            chat.parameters,
+            schema,
+        ]
 
     def sources(self) -> list[object]:
         """The answer's schema."""
         return [self.answer] if self.answer else []
+
+
+def _acting(rules: Sequence[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
+    """A node's own content checks.
+
+    Raises:
+        DeclarationError: a rule is wrong, or flags: that is the hub's, which has one set of rules.
+    """
+    try:
+        read = read_rules(list(rules), f"{where}: checks")
+    except SettingsError as error:
+        raise DeclarationError(error.message, hint=error.hint) from error
+    if any(rule.action == "flag" for rule in read):
+        raise DeclarationError(
+            f"{where}: checks redact or refuse here", hint="set HOLDFAST_CHECKS for what is flagged"
+        )
+    return [rule.plain() for rule in read]

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import orjson
 from langgraph.graph import END as END  # noqa: PLC0414 - part of the public face
 from pydantic import BaseModel
 
+from holdfast.llm.aliases import ModelChange
 from holdfast.llm.scripted import Script
 
 from .base import AnyGraph, Declaration, DeclarationOptions
 from .budget import check_budget
-from .fingerprint import calling_module, fingerprint
-from .halting import Halting
+from .fingerprint import calling_module, fingerprint, folder_of
 from .include import Included, refuse_circles
 from .joining import Target
+from .knowledge import KnowledgeNode
 from .mapping import Map, Over
 from .model import ModelNode
 from .nodes import FunctionNode, callable_of, name_of
 from .parallel import Parallel
 from .policy import PolicyOptions
+from .prompt_files import FOLDER, PromptFiles
 from .schemas import validate_model
+from .searching import Searching
 from .state import Failure, State
 from .waiting import AskNode
+from .wording import Stored
 
 R = TypeVar("R")
 A = TypeVar("A", bound=BaseModel)
@@ -44,7 +49,7 @@ class NodeDecorator(Protocol):
         ...
 
 
-class Pipeline(Halting):
+class Pipeline(Searching):
     """A graph declared node by node.
 
     It is sealed by its first use (or by `check`): then the wiring is proven and compiled once.
@@ -60,6 +65,8 @@ class Pipeline(Halting):
         event: type[BaseModel],
         scripted: Script | None = None,
         output: Callable[[State], Any] | None = None,
+        models: Mapping[str, str | Mapping[str, Any]] | None = None,
+        checks: Sequence[Mapping[str, Any]] = (),
         **options: Unpack[DeclarationOptions],
     ) -> None:
         """Declare an empty pipeline.
@@ -70,6 +77,11 @@ class Pipeline(Halting):
             event: schema of the events' data; fields it does not name are refused.
             scripted: rules that answer where a model alias is scripted, not a real model.
             output: makes the execution's output of the final state.
+            models: what its nodes mean by a model alias, where that is not just the settings'
+                alias of that name: another one's name, or any of `alias` (of the settings),
+                `parameters`, `fallbacks`, `retries`, `backoff`, `time_limit_s` and
+                `response_cache_s`.
+            checks: content checks of all its model nodes, see `model`.
             **options: `description`, `deadline`, `priority`, `retries`, `max_running` and
                 `retention`; see `Declaration`.
 
@@ -79,7 +91,12 @@ class Pipeline(Halting):
         super().__init__(name, version=version, **options)
         self._event = event
         self._scripted = scripted
+        self._checks = checks
         self._output = output
+        self._models = {
+            alias: ModelChange.of(spec, f"pipeline {name}: models, {alias!r}")
+            for alias, spec in (models or {}).items()
+        }
         self._module = calling_module()
 
     @overload
@@ -182,12 +199,14 @@ class Pipeline(Halting):
         self,
         name: str,
         *,
-        prompt: str,
+        prompt: str | Stored,
         system: str | None = None,
         alias: str = "standard",
         answer: type[A],
         tries: int = 3,
         credits: int = 0,
+        parameters: Mapping[str, Any] | None = None,
+        checks: Sequence[Mapping[str, Any]] = (),
         version: str | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> ModelNode[A]: ...
@@ -196,12 +215,14 @@ class Pipeline(Halting):
         self,
         name: str,
         *,
-        prompt: str,
+        prompt: str | Stored,
         system: str | None = None,
         alias: str = "standard",
         answer: None = None,
         tries: int = 3,
         credits: int = 0,
+        parameters: Mapping[str, Any] | None = None,
+        checks: Sequence[Mapping[str, Any]] = (),
         version: str | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> ModelNode[str]: ...
@@ -209,12 +230,14 @@ class Pipeline(Halting):
         self,
         name: str,
         *,
-        prompt: str,
+        prompt: str | Stored,
         system: str | None = None,
         alias: str = "standard",
         answer: type[BaseModel] | None = None,
         tries: int = 3,
         credits: int = 0,  # noqa: A002 - the record's own word
+        parameters: Mapping[str, Any] | None = None,
+        checks: Sequence[Mapping[str, Any]] = (),
         version: str | None = None,
         **policy: Unpack[PolicyOptions],
     ) -> ModelNode[Any]:
@@ -223,13 +246,16 @@ class Pipeline(Halting):
         Args:
             name: of the node.
             prompt: Jinja2 template of the user message; its variables are `event`, `results`,
-                and each finished node by name.
+                and each finished node by name. Or a prompt of the registry, see `stored`.
             system: template of the system message.
-            alias: which model, as the settings name it.
+            alias: which model, as the pipeline's `models` or the settings name it.
             answer: pydantic schema the answer must fit; its validators see the `State` as
                 `info.context`. Without it the result is the text.
             tries: how often to ask until an answer fits; each try is recorded.
             credits: charged for an accepted answer.
+            parameters: of the model, over those of the alias.
+            checks: content checks that redact or refuse, besides the pipeline's and those of the
+                settings; see docs/checks.md.
             version: recorded with its steps; the pipeline's by default.
             **policy: see `node`. A try is the whole asking, `tries` included.
 
@@ -247,7 +273,10 @@ class Pipeline(Halting):
                 answer=answer,
                 tries=tries,
                 credits=credits,
+                models=self._models,
+                parameters=parameters,
                 script=self._scripted,
+                checks=[*self._checks, *checks],
                 policy=policy,
             )
         )
@@ -351,6 +380,19 @@ class Pipeline(Halting):
             )
         )
 
+    def asked_aliases(self) -> Mapping[str, str]:
+        """See `Declaration.asked_aliases`."""
+        found: dict[str, str] = {}
+        for alias, change in self._models.items():
+            for name in change.names(alias):
+                found.setdefault(name, change.where)
+        for node in self._wiring.nodes.values():
+            if isinstance(node, ModelNode) and node.alias not in self._models:
+                found.setdefault(node.alias, f'pipeline {self.name}: node "{node.name}"')
+        for other in self.included():
+            found = {**other.asked_aliases(), **found}
+        return found
+
     def check(self) -> None:
         """Seal the pipeline: prove its wiring and its prompts, and compile it.
 
@@ -369,7 +411,7 @@ class Pipeline(Halting):
             self._wiring.check()
             refuse_circles(self)
             if self.budget is not None:
-                check_budget(self.budget, f"pipeline {self.name}", halts=self.checkpointed)
+                check_budget(self.budget, f"pipeline {self.name}")
             self._check_retries()
             for other in self.included():
                 other.check()
@@ -380,6 +422,9 @@ class Pipeline(Halting):
                     )
             for node in self._wiring.nodes.values():
                 if isinstance(node, ModelNode):
+                    node.take_prompt(self._prompt_files())
+                    node.check_prompt(self._wiring.nodes)
+                if isinstance(node, KnowledgeNode):
                     for prompt in node.prompts:
                         prompt.check(self._wiring.nodes)
                 if isinstance(node, AskNode):
@@ -390,6 +435,19 @@ class Pipeline(Halting):
                     node.code_version = self.code_version
             self._compiled = self._wiring.compile()
         return self._compiled
+
+    def _prompt_files(self) -> PromptFiles:
+        """Where its prompts are looked for; outside of a hub only beside its own module."""
+        if self.prompt_files is None:
+            folder = self.prompt_folder
+            self.prompt_files = PromptFiles([] if folder is None else [folder])
+        return self.prompt_files
+
+    @property
+    def prompt_folder(self) -> Path | None:
+        """See `Declaration.prompt_folder`."""
+        folder = folder_of(self._module)
+        return None if folder is None else folder / FOLDER
 
     def validate(self, data: Any) -> BaseModel:
         """Decoded JSON as an instance of the event schema.
@@ -439,15 +497,17 @@ class Pipeline(Halting):
         wired = self._wiring
         nodes = [*wired.nodes.values(), *wired.routers.values(), *wired.loops.values()]
         included = [other.code_version for other in self.included()]
-        prompts = [
-            prompt.source
+        worded = [node.wording for node in nodes if isinstance(node, ModelNode)]
+        prompts = [prompt.source for one in worded for prompt in one.prompts]
+        prompts += [one.pin.hash for one in worded if one.pin is not None]
+        changes = [
+            change.given.decode()
             for node in nodes
-            if isinstance(node, ModelNode)
-            for prompt in node.prompts
+            if isinstance(node, ModelNode) and (change := node.change) is not None
         ]
         objects = [self._event, *(item for node in nodes for item in node.sources())]
         wiring = orjson.dumps(self.describe()).decode()
-        return fingerprint(self._module, objects, wiring, *prompts, *included)
+        return fingerprint(self._module, objects, wiring, *prompts, *changes, *included)
 
     def _function(
         self, name: str, fn: Any, version: str | None, policy: PolicyOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from holdfast.domain.redelivery import RETRIED, Backoff
 from holdfast.errors import BranchesFailed, BreakerOpen, DeclarationError
@@ -111,25 +111,43 @@ class Policy:
         return told
 
 
-def worth_retrying(error: BaseException, retry_on: tuple[type[Exception], ...]) -> Failure | None:
+def worth_retrying(
+    error: BaseException, retry_on: tuple[type[Exception], ...], *, later: bool = False
+) -> Failure | None:
     """What is known of a failure that may be gone the next time; None for any other.
 
     Args:
         error: what was raised.
         retry_on: classes that are worth another try besides temporary errors and rate limits.
+        later: the next time is another delivery, which holds no slot until then: an open breaker
+            that a member of a group met is no reason against it.
     """
     if isinstance(error, retry_on):
         return replace(classify(error), error_class="temporary")
     if isinstance(error, BreakerOpen):  # a held slot is worth more: the event is postponed
         return None
     if isinstance(error, BranchesFailed):  # a group: only if all that failed are
-        all_ = [worth_retrying(one, retry_on) for one in error.errors]
+        errors = [one for one in error.errors if not (later and breakers_open(one))]
+        all_ = [worth_retrying(one, retry_on, later=later) for one in errors]
         known = [one for one in all_ if one is not None]
         if not known or len(known) < len(all_):
             return None
         return max(known, key=lambda one: one.retry_after_s or 0.0)
     failure = classify(error)
     return failure if failure.error_class in RETRIED else None
+
+
+def breakers_open(error: BaseException) -> list[BreakerOpen]:
+    """The open breakers that alone made something fail; empty when there was another reason too."""
+    if isinstance(error, BreakerOpen):
+        return [error]
+    errors: Sequence[BaseException] = ()
+    if isinstance(error, BranchesFailed):
+        errors = error.errors
+    elif isinstance(error, BaseExceptionGroup):
+        errors = cast("BaseExceptionGroup[BaseException]", error).exceptions
+    found = [breakers_open(one) for one in errors]
+    return [one for each in found for one in each] if all(found) else []
 
 
 def policy_of(options: PolicyOptions, where: str) -> Policy:

@@ -26,6 +26,15 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in old.items() if name not in new} | new
 
 
+def plus(old: Any, new: Any) -> Any:
+    """The sum, as `operator.add`.
+
+    LangGraph asks each reducer for its signature, and to find a builtin's Python touches every
+    module there is: six megabytes that a forked runner would no longer share.
+    """
+    return old + new
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """What a node inside a map looks at besides the event and the results."""

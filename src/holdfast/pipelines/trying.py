@@ -15,7 +15,7 @@ from holdfast.llm.calls import cut_off_calls
 from holdfast.recording import StepHandle, step_of
 
 from .caching import Kept, kept_result
-from .context import current_run, left_in_thread, no_thread_yet, waits, within_budget
+from .context import current_run, left_in_thread, no_thread_yet, waits
 from .passing import passed_over
 from .policy import CONTINUE
 from .state import Failure, State, having
@@ -50,7 +50,6 @@ async def carry_out(node: Node[Any], state: State, config: RunnableConfig) -> di
     if (left := passed_over(node, state, step)) is not None:
         return left
     try:
-        within_budget(node.where, asks=node.kind == "model")
         if node.policy.plain:
             return await node.leave(state, config)
         return await _under_policy(node, state, config, step)

@@ -18,6 +18,7 @@ from holdfast.domain.ids import new_id, now_us
 from holdfast.domain.payload import Texts, encode, printable
 from holdfast.domain.recordings import Begun
 from holdfast.domain.status import ExecutionStatus
+from holdfast.llm.content.redaction import Redaction
 from holdfast.recording.collector import Collector
 from holdfast.settings import load
 from holdfast.telemetry import ensure_logging, logger
@@ -96,6 +97,7 @@ class Recorder:
         self._flush_s = flush_s
         self._told: set[str] = set()
         self._open: tuple[Spool, Courier] | None = None
+        self._redactions: tuple[Redaction, ...] = ()  # known once it is open
         self._runs: dict[str, RecordedExecution] = {}
         self._lock = threading.Lock()
 
@@ -328,7 +330,8 @@ class Recorder:
             spool.end(execution_id)
             courier.wake()
 
-        collector = Collector(begun.execution_id, spool, texts=Texts(data))
+        collector = Collector(begun.execution_id, spool, redactions=self._redactions)
+        collector.texts = Texts(data, redact=collector.redactor)
         return RecordedExecution(begun.execution_id, begun.event_id, collector, ended, self._fault)
 
     def _opened(self) -> tuple[Spool, Courier]:
@@ -349,6 +352,7 @@ class Recorder:
     def _place(self) -> tuple[Path, Delivery]:
         """Where recordings lie until they are delivered, and who delivers them."""
         settings = load(None if self._home is None else {"home": self._home})
+        self._redactions = settings.redactions()
         home = settings.home.absolute()
         home.mkdir(parents=True, exist_ok=True)
         if self._url is None:

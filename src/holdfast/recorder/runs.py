@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from holdfast.domain.payload import Texts
 from holdfast.domain.status import ExecutionStatus, StepStatus
-from holdfast.recording.collector import Collector, OpenStep, describe_error
+from holdfast.recording.collector import Collector, OpenStep
 from holdfast.recording.messages import without_secrets
 
 Fault = Callable[[str, Exception], None]
@@ -136,7 +136,7 @@ class RecordedExecution(Quiet):
         try:
             told: Mapping[str, Any] | None = None
             if error is not None and not _stopped(error):
-                told = describe_error(error)
+                told = collector.describe(error)
                 told.setdefault("code", "step_failed")
             elif self._failed_steps:
                 told = {**STEPS_FAILED, "failures": self._failed_steps}

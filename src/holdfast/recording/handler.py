@@ -20,11 +20,22 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.types import Command
 
+from holdfast.domain.changes import CACHED, NO_USAGE
+from holdfast.domain.prompts import Pin
 from holdfast.domain.status import StepStatus
+from holdfast.llm.attempts import TELLS_ATTEMPTS, Asked, note_call
+from holdfast.llm.base import ALIAS_KEY
+from holdfast.llm.content.gate import REDACTED, held_back, told
 from holdfast.llm.usage import answer_facts, usage_of
+from holdfast.ports import EmbeddingCall
 
-from .collector import Collector, OpenStep
-from .messages import keep_messages, message_fields, without_secrets
+from .collector import Collector, OpenStep, Sent
+from .messages import (
+    keep_messages,
+    message_fields,
+    without_probabilities,
+    without_secrets,
+)
 
 HIDDEN_TAG = "langsmith:hidden"
 """LangGraph marks its own plumbing (channel writes, branches' writers) with this tag."""
@@ -34,6 +45,11 @@ INNER_GRAPH = "holdfast:inner"
 
 KIND_KEY = "holdfast_kind"
 VERSION_KEY = "holdfast_version"
+
+RETRIEVAL, INDEX = "retrieval", "index"
+
+TELL_THEMSELVES = frozenset({"model", RETRIEVAL, INDEX})
+"""Kinds of steps whose attempts are the calls that they make, and not their tries."""
 
 _PLAIN_PARAMETERS = frozenset({"stream", "_type", "model", "model_name", "messages", "input"})
 
@@ -47,6 +63,7 @@ class RecordingHandler(BaseCallbackHandler):
 
     run_inline = True
     raise_error = False
+    heeds_held_back = True  # see `llm.content.gate.held_back`
 
     def __init__(self, collector: Collector) -> None:
         self.collector = collector
@@ -127,8 +144,8 @@ class RecordingHandler(BaseCallbackHandler):
     ) -> None:
         with self.collector.guard("model.start"):
             batch = messages[0] if messages else []
-            kept = keep_messages(self.collector.texts, batch)
-            self._start_model(serialized, run_id, parent_run_id, metadata, kept, kwargs)
+            sent = Sent(*keep_messages(self.collector.texts, batch))
+            self._start_model(serialized, run_id, parent_run_id, metadata, sent, kwargs)
 
     def on_llm_start(
         self,
@@ -142,9 +159,8 @@ class RecordingHandler(BaseCallbackHandler):
     ) -> None:
         with self.collector.guard("model.start"):
             text = self.collector.texts.add("\n".join(prompts))
-            self._start_model(
-                serialized, run_id, parent_run_id, metadata, (None, text, text), kwargs
-            )
+            sent = Sent(None, text, text)
+            self._start_model(serialized, run_id, parent_run_id, metadata, sent, kwargs)
 
     def on_llm_new_token(
         self,
@@ -154,10 +170,18 @@ class RecordingHandler(BaseCallbackHandler):
         chunk: GenerationChunk | ChatGenerationChunk | None = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
+        self.piece(run_id, token, chunk)
+
+    def piece(self, run_id: UUID, token: str | list[Any], chunk: Any) -> None:
+        """See `llm.wrappers.pieces.TakesPieces`."""
         step = self._steps.get(run_id)
         if step is None:
             return
-        self.collector.first_token(step)
+        attempt = step.attempt
+        if attempt is not None and attempt.first_token_us is None:
+            self.collector.first_token(step)
+        if held_back.get():
+            return
         if not isinstance(token, str):  # a list of blocks, as Gemini and thinking models stream
             token = str(chunk.text) if chunk is not None else ""
         if token:
@@ -173,6 +197,8 @@ class RecordingHandler(BaseCallbackHandler):
             if isinstance(generation, ChatGeneration):
                 message = generation.message
                 output = message_fields(message)
+                if taken := message.response_metadata.get(REDACTED):
+                    self.collector.mark(step, told(taken, "output"))
                 self._finish_attempt(step, message)
             else:
                 output = generation.text if generation else None
@@ -195,7 +221,7 @@ class RecordingHandler(BaseCallbackHandler):
         run_id: UUID,
         parent_run_id: UUID | None,
         metadata: Mapping[str, Any] | None,
-        kept: tuple[int | None, int | None, int | None],
+        sent: Sent,
         kwargs: Mapping[str, Any],
     ) -> None:
         metadata = metadata or {}
@@ -211,39 +237,93 @@ class RecordingHandler(BaseCallbackHandler):
                 kind="model", operation=name, parent=parent.number if parent else None
             )
         self._steps[run_id] = step
+        step.call, step.sent = step.attempts + 1, sent
+        if taken := metadata.get(REDACTED):
+            self.collector.mark(step, told(taken, "input"))
         model = metadata.get("ls_model_name") or asked.get("model") or asked.get("model_name")
-        system, user, messages = kept
-        self.collector.start_attempt(
-            step,
+        step.asked = Asked(
             provider=metadata.get("ls_provider") or _class_name(serialized),
             model=str(model) if model else None,
+            parameters=asked,
+            alias=metadata.get(ALIAS_KEY),
+        )
+        if metadata.get(TELLS_ATTEMPTS):
+            note_call(run_id, self)
+        else:  # made elsewhere: all that is seen of it is one try
+            self.start_attempt(step, step.asked)
+
+    def start_attempt(self, step: OpenStep, asked: Asked) -> None:
+        """Record that a model is about to be asked for a step."""
+        self.collector.start_attempt(
+            step,
+            provider=asked.provider,
+            model=asked.model,
             parameters={
                 key: value
-                for key, value in without_secrets(asked).items()
+                for key, value in without_secrets(asked.parameters).items()
                 if key not in _PLAIN_PARAMETERS and value is not None
             },
-            system=system,
-            user=user,
-            messages=messages,
+            system=step.sent.system,
+            user=step.sent.user,
+            messages=step.sent.messages,
+            alias=asked.alias,
         )
 
+    # `llm.attempts.AttemptLog`: what models of ours tell of their tries.
+
+    def attempt_started(self, run_id: UUID, asked: Asked) -> None:
+        with self.collector.guard("attempt.start"):
+            step = self._steps.get(run_id)
+            if step is not None:
+                self.start_attempt(step, asked)
+
+    def attempt_answered(self, run_id: UUID, said: BaseMessage | None) -> None:
+        with self.collector.guard("attempt.answered"):
+            step = self._steps.get(run_id)
+            if step is not None:
+                self.collector.answered(step, _tokens(said))
+
+    def attempt_failed(self, run_id: UUID, error: BaseException) -> None:
+        with self.collector.guard("attempt.failed"):
+            step = self._steps.get(run_id)
+            if step is not None:
+                status = _status_of(error) or StepStatus.FAILED
+                self.collector.finish_attempt(step, status=status, error=error)
+
+    def attempt_refused(self, run_id: UUID, asked: Asked, error: BaseException) -> None:
+        with self.collector.guard("attempt.refused"):
+            step = self._steps.get(run_id)
+            if step is not None:
+                self.start_attempt(step, asked)
+                self.collector.finish_attempt(
+                    step, status=StepStatus.FAILED, error=error, usage=NO_USAGE
+                )
+
+    def attempt_cached(self, run_id: UUID, asked: Asked) -> None:
+        with self.collector.guard("attempt.cached"):
+            step = self._steps.get(run_id)
+            if step is not None:
+                self.start_attempt(step, asked)
+                self.collector.supplied(step, CACHED)
+
+    def attempts_of(self, run_id: UUID) -> int:
+        step = self._steps.get(run_id)
+        return 0 if step is None else step.attempts
+
     def _finish_attempt(self, step: OpenStep, message: BaseMessage) -> None:
-        usage = usage_of(message)
         facts = answer_facts(message)
+        answer = message_fields(message, raw=True)
+        if self.collector.redactor is not None:
+            answer["response_metadata"] = without_probabilities(answer["response_metadata"])
         self.collector.finish_attempt(
             step,
             status=StepStatus.SUCCEEDED,
-            answer=message_fields(message, raw=True),
+            answer=answer,
             request_id=facts.request_id,
             finish_reason=facts.finish_reason,
             model=facts.model,
-            tokens_input=usage.tokens_input,
-            tokens_cached=usage.tokens_cached,
-            tokens_cache_write=usage.tokens_cache_write,
-            tokens_cache_write_1h=usage.tokens_cache_write_1h,
-            tokens_output=usage.tokens_output,
-            tokens_reasoning=usage.tokens_reasoning,
-            usage=usage.usage,
+            # What its tries told of the answer already is not worked out again.
+            **({} if step.attempt is not None and step.attempt.used else _tokens(message)),
         )
 
     def _end_model(
@@ -354,9 +434,14 @@ class StepHandle:
         if self._step is not None:
             self._step.skip_reason = reason
 
+    def uses_prompt(self, pin: Pin | None) -> None:
+        """Record which version of which prompt its calls use; None: one in the code."""
+        if self._step is not None:
+            self._step.prompt = pin
+
     def start_try(self) -> None:
-        """Record that the node is about to be tried; a model node's calls tell that themselves."""
-        if self._collector is not None and self._step is not None and self._step.kind != "model":
+        """Record that the node is about to be tried, unless its calls tell that themselves."""
+        if self._collector is not None and self._step and self._step.kind not in TELL_THEMSELVES:
             self._collector.start_try(self._step)
 
     def finish_try(self, status: StepStatus, error: BaseException | None = None) -> None:
@@ -364,10 +449,16 @@ class StepHandle:
         if self._collector is not None and self._step is not None:
             self._collector.finish_attempt(self._step, status=status, error=error)
 
+    def called(self, calls: Sequence[EmbeddingCall]) -> None:
+        """Record calls that the hub made for the node, each as an attempt."""
+        if self._collector is not None and self._step is not None:
+            for call in calls:
+                self._collector.record_call(self._step, call)
+
     def validated(
         self,
         *,
-        outcome: str,
+        outcome: str | None,
         duration_us: int,
         errors: list[str] | None = None,
         credits: int = 0,  # noqa: A002
@@ -403,6 +494,24 @@ def _own_result(output: Any, operation: str) -> Any:
     if not isinstance(update, dict):
         return update
     return cast("dict[str, Any]", update).get("results", {}).get(operation)
+
+
+def _tokens(message: BaseMessage | None) -> dict[str, Any]:
+    """What an answer used, by the record's fields."""
+    usage = usage_of(message)
+    return {
+        "tokens_input": usage.tokens_input,
+        "tokens_cached": usage.tokens_cached,
+        "tokens_cache_write": usage.tokens_cache_write,
+        "tokens_cache_write_1h": usage.tokens_cache_write_1h,
+        "tokens_output": usage.tokens_output,
+        "tokens_reasoning": usage.tokens_reasoning,
+        "tokens_input_audio": usage.tokens_input_audio,
+        "tokens_output_audio": usage.tokens_output_audio,
+        "tokens_input_image": usage.tokens_input_image,
+        "tokens_output_image": usage.tokens_output_image,
+        "usage": usage.usage,
+    }
 
 
 def _status_of(error: BaseException) -> StepStatus | None:

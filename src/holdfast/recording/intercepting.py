@@ -22,8 +22,10 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.types import Command
 
-from holdfast.domain.replays import RecordedStep
+from holdfast.domain.replays import REPLAYED, RecordedAttempt, RecordedStep
+from holdfast.domain.status import StepStatus
 from holdfast.errors import ReplayMismatch
+from holdfast.llm.attempts import Asked
 
 from .collector import OpenStep
 from .handler import RecordingHandler
@@ -140,9 +142,17 @@ def _searching(search: Callable[..., Any]) -> Callable[..., Any]:
 
 def _place(run_manager: Any) -> tuple[Replaying, OpenStep | None] | None:
     """The replay and the step that a call belongs to; None when it belongs to no replay."""
+    handler = _replaying_handler(run_manager)
+    if handler is None or handler.collector.replaying is None:
+        return None
+    return handler.collector.replaying, handler.step(run_manager.run_id)
+
+
+def _replaying_handler(run_manager: Any) -> RecordingHandler | None:
+    """The recorder of the replay that a call belongs to; None when it belongs to none."""
     for handler in getattr(run_manager, "handlers", ()):
         if isinstance(handler, RecordingHandler) and handler.collector.replaying is not None:
-            return handler.collector.replaying, handler.step(run_manager.run_id)
+            return handler
     return None
 
 
@@ -153,20 +163,36 @@ def _answer(run_manager: Any) -> ChatResult | None:
         ReplayMismatch: the record has none.
         RecordedError: the provider failed then, and so it does now.
     """
-    found = _place(run_manager)
-    if found is None:
+    handler = _replaying_handler(run_manager)
+    if handler is None or handler.collector.replaying is None:
         return None
-    replaying, step = found
-    tried = step.attempt if step is not None else None
-    if step is None or tried is None:
+    step = handler.step(run_manager.run_id)
+    if step is None or not step.call:
         raise ReplayMismatch("a model is asked in a step that is not recorded")
-    recorded = replaying.attempt(step.number, tried.n, f'node "{step.operation}"')
-    if recorded is None:
+    what = f'node "{step.operation}"'
+    recorded = handler.collector.replaying.attempts(step.number, step.call, what)
+    if not recorded:
         return None
-    tried.replayed = True
-    if recorded.answer is None:
-        raise error_of(recorded)
-    return ChatResult(generations=[ChatGeneration(message=_message(recorded.answer))])
+    *failed, last = recorded
+    for one in failed:
+        _begin(handler, step, one)
+        handler.collector.finish_attempt(step, status=StepStatus.FAILED, error=error_of(one))
+    _begin(handler, step, last)
+    if last.answer is None:
+        raise error_of(last)
+    return ChatResult(generations=[ChatGeneration(message=_message(last.answer))])
+
+
+def _begin(handler: RecordingHandler, step: OpenStep, recorded: RecordedAttempt) -> None:
+    """Open an attempt that repeats a recorded one, unless the call itself has done so."""
+    if step.attempt is None:
+        asked = step.asked
+        if recorded.n > step.call:  # by what the record says: which one that was, nobody asks now
+            parameters = dict(recorded.parameters)
+            model = parameters.pop("model", recorded.model)
+            asked = Asked(provider=recorded.provider, model=model, parameters=parameters)
+        handler.start_attempt(step, asked)
+    handler.collector.supplied(step, REPLAYED)
 
 
 def _message(answer: Mapping[str, Any]) -> BaseMessage:

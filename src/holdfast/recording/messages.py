@@ -82,6 +82,11 @@ def keep_messages(
     return system, user, texts.add_growing_list(items)
 
 
+def without_probabilities(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Without those of the answer's tokens, which spell it out a second time, piece by piece."""
+    return {key: value for key, value in metadata.items() if not key.startswith("logprobs")}
+
+
 def without_secrets(given: Mapping[str, Any]) -> dict[str, Any]:
     """A copy in which every text under the name of a secret is hidden, at any level.
 

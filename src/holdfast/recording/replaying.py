@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -126,14 +126,22 @@ class Replaying:
             return None
         return matched
 
-    def attempt(self, step: int | None, n: int, what: str) -> RecordedAttempt | None:
-        """The recorded attempt that a model call repeats; None when the model is to be asked.
+    def attempts(self, step: int | None, n: int, what: str) -> Sequence[RecordedAttempt]:
+        """The recorded attempts that a model call repeats; none when the model is to be asked.
+
+        Only the last of them may have an answer: the others failed, and others followed in the
+        same call.
+
+        Args:
+            step: that calls.
+            n: number that the call's first attempt has.
+            what: calls, for messages.
 
         Raises:
             ReplayMismatch: the record has no such call, or no answer to it.
         """
         if self.is_live(step):
-            return None
+            return ()
         matched = self.match(step)
         if matched is None:
             return self._refuse(f"{what} asks a model, but the record has no such step")
@@ -141,9 +149,14 @@ class Replaying:
         if found is None:
             many = len(matched.attempts)
             return self._refuse(f"{what} asks a model for the {n}. time, on record are {many}")
-        if found.answer is None and (found.error is None or found.status != StepStatus.FAILED):
-            return self._refuse(f"{what}: attempt {n} has no answer on record: it {_ended(found)}")
-        return found
+        same = [one for one in matched.attempts if one.call is not None and one.call == found.call]
+        tries = [one for one in same if one.n >= n] or [found]
+        for one in tries:
+            if one.answer is None and (one.error is None or one.status != StepStatus.FAILED):
+                return self._refuse(
+                    f"{what}: attempt {one.n} has no answer on record: it {_ended(one)}"
+                )
+        return tries
 
     def call(self, step: int | None, what: str) -> RecordedStep | None:
         """The recorded step of a tool's or a retriever's call; None when it is to be made.
@@ -155,9 +168,11 @@ class Replaying:
             return None
         matched = self.match(step)
         if matched is None:
-            return self._refuse(f"{what} is called, but the record has no such call")
+            self._refuse(f"{what} is called, but the record has no such call")
+            return None
         if matched.output is None and matched.error is None and matched.status != "succeeded":
-            return self._refuse(f"the recorded call of {what} was {matched.status} without result")
+            self._refuse(f"the recorded call of {what} was {matched.status} without result")
+            return None
         return matched
 
     def refuse_unanswerable(self, step: int | None, what: str) -> None:
@@ -184,7 +199,8 @@ class Replaying:
             if found is not None:
                 self._submitted.remove(found)
                 return str(found["id"])
-        return self._refuse(f"an event of type {type} is sent, but the record has none such left")
+        self._refuse(f"an event of type {type} is sent, but the record has none such left")
+        return None
 
     def came(self, wait: Mapping[str, Any]) -> dict[str, Any] | None:
         """What ended a wait; None when it is to be waited for, as after `plan.start`.
@@ -202,9 +218,10 @@ class Replaying:
                     return one["answer"]
         raise self._mismatch(f"{wait['name']} waits, but the record has nothing that ended it")
 
-    def _refuse(self, what: str) -> None:
+    def _refuse(self, what: str) -> tuple[()]:
         if self.plan.unrecorded != "live":
             raise self._mismatch(what)
+        return ()
 
     def _mismatch(self, what: str) -> ReplayMismatch:
         error = ReplayMismatch(

@@ -14,9 +14,8 @@ from typing import Any
 
 from holdfast.domain.breakers import BreakerStatus, Outcome
 from holdfast.domain.ids import MICROS, now_us
-from holdfast.engine.threads import running_execution
 from holdfast.errors import BreakerOpen, PortError
-from holdfast.ports import Permit
+from holdfast.ports import Permit, running_execution
 
 TELL_EVERY_S = 1.0
 """How late the hub may hear of successes."""
@@ -121,7 +120,7 @@ class AskedBreakers:
         except PortError as error:
             message = f"{breaker} is open, and the hub gave no leave to probe it: {error.message}"
             until = self._clock() + UNSURE_US
-            raise BreakerOpen(message, breaker=breaker, until=until) from None
+            raise BreakerOpen(message, breaker=breaker, until=until, by_hub=True) from None
         self.learn([answer["standing"]])
         if answer["probe"] is None and answer["standing"]["status"] != BreakerStatus.CLOSED:
             raise _refused(breaker, answer["standing"]["until"])
@@ -160,4 +159,5 @@ def _refused(breaker: str, until: int | None) -> BreakerOpen:
         f"{breaker} is open: calls to it kept failing, or somebody opened it; none is made now",
         breaker=breaker,
         until=until,
+        by_hub=True,
     )

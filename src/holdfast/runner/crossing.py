@@ -1,4 +1,4 @@
-"""Checkpoints on their way over the socket: questions and answers of their port as JSON.
+"""Checkpoints and windows on their way over the socket: questions and answers as JSON.
 
 Only what crosses is turned into JSON and back; a worker in the hub's own process hands the objects
 over.
@@ -17,6 +17,7 @@ from holdfast.domain.checkpoints import (
     saved_from_json,
     saved_to_json,
 )
+from holdfast.domain.conversations import Message, Speaker, Window
 
 PORT = "checkpoints."
 """How the names of its questions begin."""
@@ -55,3 +56,19 @@ def answer_to_json(port: str, answer: Any) -> Any:
 def answer_from_json(written: Any) -> Any:
     """The inverse of `answer_to_json`, for the checkpoints port."""
     return None if written is None else [saved_from_json(one) for one in written]
+
+
+def window_from_json(written: Mapping[str, Any]) -> Window:
+    """A window as it was written; any dataclass can be."""
+    return Window(
+        summaries=[_message(one) for one in written["summaries"]],
+        messages=[_message(one) for one in written["messages"]],
+        facts=written["facts"],
+        left_out=written["left_out"],
+    )
+
+
+def _message(written: Mapping[str, Any]) -> Message:
+    fields = dict(written)
+    fields["role"] = Speaker(fields["role"])
+    return Message(**fields)

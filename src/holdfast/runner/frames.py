@@ -6,7 +6,7 @@ overtakes a megabyte of record. Header, big-endian: body length (u32), lane and 
 (u8), kind (u8).
 
     hub → runner    HELLO RUN CANCEL PAUSE ANSWER PING STOP BREAKERS
-    runner → hub    READY CHANGE TOKENS ASK STORE PONG ENDED ABANDONED OUTCOMES
+    runner → hub    READY CHANGE TOKENS ASK STORE PONG ENDED ABANDONED OUTCOMES SPENT
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Kind(IntEnum):
     PAUSE = 15  # stop an execution before its next step
     BREAKERS = 40  # how breakers stand; the first one tells of all that are not closed
     OUTCOMES = 41  # how calls under a breaker ended; no answer follows
+    SPENT = 60  # what a call used of a budget; no answer follows, and none of it overtakes its run
 
 
 class Lane(IntEnum):

@@ -12,21 +12,29 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-from holdfast.domain.payload import encode
+from holdfast.domain.payload import encode, message_of
 from holdfast.engine import Engine
 from holdfast.engine.threads import ExecutionThreads
+from holdfast.errors import HoldfastError
+from holdfast.llm.content.redaction import read_redactions
 from holdfast.llm.factory import Models
+from holdfast.pipelines.prompt_files import PromptFiles
 from holdfast.pipelines.registry import Registry
 from holdfast.ports import ModelConfig, Ports, RunSpec
 from holdfast.telemetry import configure_logging, logger
 
 from .breakers import AskedBreakers
+from .budgets import AskedBudgets
 from .client_ports import HubPorts
 from .frames import Kind, Wire, read_run
+from .limits import AskedLimits
 
 log = logger("runner")
 
@@ -51,6 +59,7 @@ class Runner:
         self._wire = Wire(self._on_message, self._on_closed)
         self._hub = HubPorts(self._ask)
         self._breakers = AskedBreakers(self._hub.ask, self._tell_outcome)
+        self._budgets = AskedBudgets(self._hub.ask_patiently, self._tell_spent)
         self._engine: Engine | None = None
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
@@ -109,6 +118,9 @@ class Runner:
     def _tell_outcome(self, told: dict[str, Any]) -> None:
         self._wire.send(Kind.OUTCOMES, encode(told))
 
+    def _tell_spent(self, told: dict[str, Any]) -> None:
+        self._wire.send(Kind.SPENT, encode(told))
+
     def _on_message(self, kind: Kind, body: bytes) -> None:
         match kind:
             case Kind.RUN:
@@ -134,6 +146,8 @@ class Runner:
 
     def _start(self, spec: RunSpec) -> None:
         assert self._engine is not None, "RUN before READY"  # noqa: S101
+        if spec.budgeted:
+            self._budgets.begin(spec.execution_id)
         self._engine.start(spec)
         if spec.execution_id in self._cancelled_early:
             self._cancelled_early.remove(spec.execution_id)
@@ -162,22 +176,43 @@ class Runner:
         configure_logging(hello["log_level"], form=hello["log_form"])
         threads = ExecutionThreads(hello["slots"])
         self._loop.set_default_executor(threads)
-        registry = Registry.load(hello["apps"])
+        try:
+            registry = _registry(hello)
+        except Exception as error:  # an agent's tools may raise anything
+            log.exception("runner.refused")
+            reason = message_of(error)
+            if not isinstance(error, HoldfastError):
+                reason = f"{type(error).__name__}: {reason}"
+            told = {"pid": os.getpid(), "refused": reason}
+            self._wire.send(Kind.READY, orjson.dumps(told))
+            return
         configs = {alias: ModelConfig(**config) for alias, config in hello["models"].items()}
         self._engine = Engine(
             registry=registry,
-            models=Models(configs, self._breakers),
+            models=Models(
+                configs,
+                self._breakers,
+                budgets=self._budgets,
+                limits=AskedLimits(self._hub.ask_to_wait, self._tell_outcome),
+                cache=self._hub.cache,
+                context_cache=self._hub.context_cache,
+            ),
             sink=self,
             ports=Ports(
                 events=self._hub,
                 cache=self._hub.cache,
                 checkpoints=self._hub.checkpoints,
                 records=self._hub.records,
+                knowledge=self._hub.knowledge,
+                memory=self._hub.memory,
                 breakers=self._breakers,
+                prompts=self._hub.prompts,
+                budgets=self._budgets,
             ),
             threads=threads,
             on_end=self._on_end,
             on_abandoned=self._on_abandoned,
+            redactions=read_redactions(hello["redact"], "redact"),
         )
         # What is loaded now stays: to look through it for garbage costs a run a tenth of its time.
         gc.collect()
@@ -186,6 +221,7 @@ class Runner:
         self._wire.send(Kind.READY, orjson.dumps(ready))
 
     def _on_end(self, execution_id: str) -> None:
+        self._budgets.end(execution_id)
         self._wire.send(Kind.ENDED, execution_id.encode())
         self._leave_when_idle()
 
@@ -195,6 +231,24 @@ class Runner:
     def _leave_when_idle(self) -> None:
         if self._stopping and (self._engine is None or self._engine.running == 0):
             self._wire.close()
+
+
+def _registry(hello: dict[str, Any]) -> Registry:
+    """What this process runs: the apps' pipelines, or one agent and nothing else.
+
+    Raises:
+        HoldfastError: the agent cannot run; what its configuration names is imported here, and the
+            process that cannot do so ends.
+    """
+    if hello.get("agent") is None:
+        return Registry.load(hello["apps"], prompts=map(Path, hello["prompts"]))
+    from holdfast.agents.build import declare  # pipelines' runners do without
+
+    agent = declare(**hello["agent"])
+    files = PromptFiles(map(Path, hello["prompts"]))
+    agent.find_prompts(files)
+    agent.check()
+    return Registry([agent], prompts=files)
 
 
 def _watch_parent(sock: socket.socket) -> None:
@@ -207,8 +261,16 @@ def _watch_parent(sock: socket.socket) -> None:
 
 def main() -> None:
     """Serve the hub at the socket whose descriptor is the first argument."""
-    sock = socket.socket(fileno=int(sys.argv[1]))
+    serve_hub(socket.socket(fileno=int(sys.argv[1])))
+
+
+def serve_hub(sock: socket.socket) -> None:
+    """Serve the hub at the other end of a socket pair; does not return."""
+    name_process("holdfast-runner")
     sock.settimeout(0)
+    sock.set_inheritable(False)  # what user code starts must not hold it open
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # whoever follows a log sees what is printed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle
     watched = sock.dup()
     threading.Thread(target=_watch_parent, args=(watched,), daemon=True).start()
@@ -217,6 +279,13 @@ def main() -> None:
         await Runner().serve(sock)
 
     _run(serve())
+
+
+def name_process(name: str) -> None:
+    """Say what this process is where processes are listed; 15 characters fit."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # it is only a name
+            Path("/proc/self/comm").write_text(name)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -5,21 +5,34 @@ Labelled as such: nothing here stores, runs or sends anything.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from holdfast.domain.budgets import Unit, no_room
 from holdfast.domain.changes import Change, Finished, change_from
+from holdfast.domain.context_cache import AskForCache, CacheMove, ContextCache
 from holdfast.domain.events import Claimed
 from holdfast.domain.executions import Attempt, Step
+from holdfast.domain.ids import new_id, now_us
 from holdfast.errors import PortError
 from holdfast.journal.running import Assessor, Running, Start
 from holdfast.llm.checks import suspicious
 from holdfast.llm.prices import Prices
-from holdfast.ports import CachedResult, Ports
+from holdfast.ports import (
+    CachedResult,
+    CacheGrant,
+    CacheNews,
+    CacheWanted,
+    PlannedCall,
+    Ports,
+    Spending,
+)
+from holdfast.runner.context_caches import cache_for, grant_of, told
 
 
 class MemorySink:
@@ -199,6 +212,110 @@ class MemoryCache:
         self.kept[key] = (CachedResult(execution_id, value), ttl_s)
 
 
+class MemoryBudgets:
+    """A `BudgetsPort` that keeps one budget in memory, without prices.
+
+    Attributes:
+        spent: so far, by unit.
+        held: set aside for calls under way, by unit.
+    """
+
+    def __init__(self, amounts: Mapping[Unit, int], title: str = "an execution") -> None:
+        """Start afresh.
+
+        Args:
+            amounts: what may be spent, by unit.
+            title: how messages name it.
+        """
+        self.spent: dict[Unit, int] = dict.fromkeys(amounts, 0)
+        self.held: dict[Unit, int] = dict.fromkeys(amounts, 0)
+        self._amounts = dict(amounts)
+        self._title = title
+        self._reserved: dict[str, dict[Unit, int]] = {}
+
+    def wanted(self) -> bool:
+        """See `BudgetsPort.wanted`."""
+        return bool(self._amounts)
+
+    async def reserve(self, call: PlannedCall | None) -> str | None:
+        """See `BudgetsPort.reserve`."""
+        return self.reserve_in_thread(call)
+
+    def reserve_in_thread(self, call: PlannedCall | None) -> str | None:
+        """See `BudgetsPort.reserve_in_thread`."""
+        if call is None:
+            return None
+        tokens = call.tokens_input + call.tokens_output
+        asked = {Unit.TOKENS: tokens, Unit.CREDITS: call.credits}
+        needs = {unit: need for unit, need in asked.items() if need and unit in self._amounts}
+        for unit, need in needs.items():
+            if need > self._amounts[unit] - self.spent[unit] - self.held[unit]:
+                raise no_room(
+                    self._title,
+                    unit,
+                    need,
+                    limit=self._amounts[unit],
+                    spent=self.spent[unit],
+                    set_aside=self.held[unit],
+                )
+        for unit, need in needs.items():
+            self.held[unit] += need
+        reservation = f"reservation-{len(self._reserved) + 1}"
+        self._reserved[reservation] = needs
+        return reservation
+
+    def settle(self, spending: Spending) -> None:
+        """See `BudgetsPort.settle`."""
+        usage = spending.usage or {}
+        used = {
+            Unit.TOKENS: (usage.get("tokens_input") or 0) + (usage.get("tokens_output") or 0),
+        }
+        for unit, need in self._reserved[spending.reservation].items():
+            self.held[unit] -= need
+            kept = spending.unknown or (unit is Unit.CREDITS and spending.credits)
+            self.spent[unit] += need if kept else used.get(unit, 0)
+
+
 def memory_ports() -> Ports:
     """All ports, in memory."""
     return Ports(events=MemoryEvents(), cache=MemoryCache())
+
+
+class MemoryContextCache:
+    """A `ContextCachePort` over the same moves as the hub's, for one process.
+
+    Attributes:
+        caches: as they stand, by key.
+        news: what was told, oldest first.
+    """
+
+    def __init__(self, clock: Callable[[], int] = now_us) -> None:
+        self._clock = clock
+        self.caches: dict[str, ContextCache] = {}
+        self.news: list[CacheNews] = []
+        self._changed = asyncio.Condition()
+
+    async def ask(self, wanted: CacheWanted) -> CacheGrant:
+        """See `ContextCachePort.ask`."""
+        lease = new_id()
+        async with self._changed:
+            while True:
+                cache, _ = self._move(wanted, AskForCache(lease=lease, lost=wanted.lost))
+                grant = grant_of(cache, lease, self._clock())
+                if grant is not None:
+                    return grant
+                await self._changed.wait()
+
+    async def tell(self, wanted: CacheWanted, news: CacheNews) -> bool:
+        """See `ContextCachePort.tell`."""
+        async with self._changed:
+            self.news.append(news)
+            _, counts = self._move(wanted, told(news))
+            self._changed.notify_all()
+            return counts
+
+    def _move(self, wanted: CacheWanted, move: CacheMove) -> tuple[ContextCache, bool]:
+        cache = self.caches.get(wanted.key) or cache_for(wanted)
+        after = move.apply(cache, self._clock())
+        self.caches[wanted.key] = after or cache
+        return after or cache, after is not None

@@ -49,7 +49,11 @@ class CardPipeline(Pipeline):
             durable=card.durable,
             budget=None
             if card.budget is None
-            else Budget(tokens=card.budget.tokens, credits=card.budget.credits),
+            else Budget(
+                tokens=card.budget.tokens,
+                usd=None if card.budget.usd is None else str(card.budget.usd),
+                credits=card.budget.credits,
+            ),
         )
         self.file = file
         self._text = text

@@ -59,8 +59,6 @@ class Checked:
         for name, step in card.steps.items():
             self._names(name, step)
             self._schemas(name, step)
-        if card.budget is not None:
-            self._budget()
         references = References(card, self.plan, self.event, self.answers, catalogue, faults)
         self.expressions = references.expressions
         for name, step in card.steps.items():
@@ -174,16 +172,6 @@ class Checked:
         except BadField as error:
             self._add((*path, *error.path), str(error))
             return None
-
-    def _budget(self) -> None:
-        budget = self.card.budget
-        if budget is not None and budget.usd is not None:
-            self._add(
-                ("budget", "usd"),
-                "a budget in dollars is not enforced while a run goes on",
-                "prices are known to the hub alone; bound tokens or credits",
-                key=True,
-            )
 
     def _things(self, name: str, step: StepShape) -> None:
         """What the step names of the app, and whether its parameters fit."""

@@ -287,7 +287,7 @@ class BudgetShape(Shape):
 
     tokens: int | None = Field(None, ge=1)
     credits: int | None = Field(None, ge=1)
-    usd: float | None = Field(None, gt=0, description="reserved: not enforced yet, so refused")
+    usd: float | None = Field(None, gt=0)
 
 
 class CardShape(Shape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
 import yaml
@@ -18,9 +19,9 @@ MAX_DEPTH = 40
 MAX_VALUES = 20_000
 """Values of one card, each use of an alias counted anew: aliases of aliases grow no further."""
 
-_TAG = "tag:yaml.org,2002:"
+TAG = "tag:yaml.org,2002:"
 
-_PLAIN: list[tuple[str, str, str]] = [
+PLAIN: list[tuple[str, str, str]] = [
     ("bool", r"true|false", "tf"),
     ("null", r"null|~|", "n~\0"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
@@ -35,31 +36,56 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own attribute
 
 
-for _name, _pattern, _first in _PLAIN:
+for _name, _pattern, _first in PLAIN:
     _Loader.add_implicit_resolver(
-        _TAG + _name,
+        TAG + _name,
         re.compile(rf"^(?:{_pattern})$"),
         ["" if char == "\0" else char for char in _first],
     )
 
 
 class Reader:
-    """Reads one card's text into plain values, and notes where each stands."""
+    """Reads one text into plain values, and notes where each stands.
 
-    def __init__(self, faults: Faults) -> None:
+    Args:
+        faults: where what is wrong is noted.
+        noun: what the text is, for faults.
+    """
+
+    def __init__(self, faults: Faults, noun: str = "card") -> None:
         self._faults = faults
+        self._noun = noun
         self._values = 0
 
     def read(self, text: str) -> Any:
-        """The values; None when there is a fault, which is noted then."""
+        """The values of the one document; None when there is a fault, which is noted then."""
+
+        def single() -> Any:
+            node = _Loader(text).get_single_node()
+            return None if node is None else self._value(node, (), 0)
+
+        return self._guarded(text, single)
+
+    def read_all(self, text: str) -> list[Any] | None:
+        """The values of all documents, each noted under its index; None when there is a fault."""
+
+        def every() -> list[Any] | None:
+            loader, values = _Loader(text), list[Any]()
+            while loader.check_node():
+                node = loader.get_node()
+                if node is not None:
+                    values.append(self._value(node, (len(values),), 0))
+            return values or None
+
+        return self._guarded(text, every)
+
+    def _guarded(self, text: str, build: Callable[[], Any]) -> Any:
         try:
             if not self._bounded(text):
                 return None
-            node = _Loader(text).get_single_node()
-            if node is None:
-                self._faults.add((), "the card is empty")
-                return None
-            value = self._value(node, (), 0)
+            value = build()
+            if value is None and not self._faults.places:
+                self._faults.add((), f"the {self._noun} is empty")
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             self._at(mark, f"this is no YAML: {error.problem or error.context}", _hint(text, mark))
@@ -72,7 +98,7 @@ class Reader:
     def _bounded(self, text: str) -> bool:
         """Before anything is built out of it."""
         if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-            self._faults.add((), f"a card has at most {MAX_BYTES // 1024} KB")
+            self._faults.add((), f"a {self._noun} has at most {MAX_BYTES // 1024} KB")
             return False
         depth = 0
         for event in yaml.parse(text, Loader=_Loader):
@@ -108,12 +134,12 @@ class Reader:
 
     def _mapping(self, node: MappingNode, path: Path, depth: int) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        if node.tag != f"{_TAG}map":
+        if node.tag != f"{TAG}map":
             self._at(node.start_mark, f"the tag {node.tag} means nothing here")
         for key, item in cast("list[tuple[Node, Node]]", node.value):
             if self._values > MAX_VALUES:
                 break
-            if not isinstance(key, ScalarNode) or key.tag != f"{_TAG}str":
+            if not isinstance(key, ScalarNode) or key.tag != f"{TAG}str":
                 self._at(key.start_mark, "a key must be a text", "put it in quotes")
                 continue
             name = str(key.value)
@@ -129,7 +155,7 @@ class Reader:
 
     def _scalar(self, node: ScalarNode) -> Any:
         text = str(node.value)
-        match node.tag.removeprefix(_TAG):
+        match node.tag.removeprefix(TAG):
             case "str":
                 return text
             case "bool":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
+import math
 import re
 import threading
 from abc import ABC, abstractmethod
@@ -18,6 +20,9 @@ import orjson
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _WORDS = re.compile(r"\s*\S+\s*?")
+DIMENSIONS = 64
+"""Of an embedding, where the request does not say."""
+
 _WAIT_S = 10.0  # how long a test waits for what should happen at once
 
 
@@ -337,3 +342,17 @@ def pieces_of(answer: FakeAnswer) -> tuple[str, ...]:
 def count_tokens(text: str) -> int:
     """The fakes' own count: words. Unlike any estimate, so that a test can tell them apart."""
     return len(text.split())
+
+
+def hashed_vector(text: str, size: int) -> list[float]:
+    """An embedding by the hash of a text: the same for the same text, and of length 1."""
+    raw = hashlib.shake_256(text.encode()).digest(size)
+    length = math.sqrt(sum((byte - 127.5) ** 2 for byte in raw))
+    return [(byte - 127.5) / length for byte in raw]
+
+
+def texts_in(given: Any) -> list[str] | None:
+    """The texts of an embedding request; None when they cannot be embedded."""
+    items = cast("list[Any]", given) if isinstance(given, list) else [given]
+    texts = [text for text in items if isinstance(text, str) and text]
+    return texts if texts and len(texts) == len(items) else None

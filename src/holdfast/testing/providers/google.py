@@ -1,4 +1,4 @@
-"""A fake of the Gemini API: content streamed and whole, token counts, cached contents."""
+"""A fake of the Gemini API: content streamed and whole, embeddings, token counts, caches."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, cast
 import orjson
 
 from .base import (
+    DIMENSIONS,
     Answers,
     Broken,
     FakeAnswer,
@@ -19,13 +20,16 @@ from .base import (
     FakeServer,
     Reply,
     count_tokens,
+    hashed_vector,
     pieces_of,
+    texts_in,
 )
 
 _MODEL = re.compile(r"/v1(?:beta)?/models/([^/:]+):(\w+)")
 _CACHES = re.compile(r"/v1(?:beta)?/(cachedContents(?:/[\w-]+)?)")
 _TTL = re.compile(r"(\d+(?:\.\d+)?)s")
 _DEFAULT_TTL_S = 3600.0
+_MOST_EMBEDDED = 100  # in one call
 _STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -112,6 +116,9 @@ class FakeGoogle(FakeServer):
         if verb == "countTokens":
             await reply.json(200, _counted(_asked(request.body)))
             return
+        if verb in {"embedContent", "batchEmbedContents"}:
+            await self._embed(request, verb, reply)
+            return
         if verb not in {"generateContent", "streamGenerateContent"}:
             raise _Refused(404, f"no method {verb}")
         if not request.body.get("contents"):
@@ -135,6 +142,30 @@ class FakeGoogle(FakeServer):
             body["usageMetadata"] = _usage(request, request.tokens_output)
         request.complete = answer.body is None
         await reply.json(200, body if answer.body is None else answer.body, answer.headers)
+
+    async def _embed(self, request: FakeRequest, verb: str, reply: Reply) -> None:
+        """As the real one it does not say how many tokens it counted."""
+        alone = verb == "embedContent"
+        asked: list[dict[str, Any]] = (
+            [request.body] if alone else list(request.body.get("requests") or ())
+        )
+        texts = texts_in([_text_of(one.get("content")) for one in asked])
+        if texts is None or len(texts) > _MOST_EMBEDDED:
+            raise _Refused(400, f"1 to {_MOST_EMBEDDED} contents with text can be embedded")
+        answer = self.next_answer(request)
+        if answer.latency_s:
+            await asyncio.sleep(answer.latency_s)
+        if answer.status >= 400:
+            error = _error(answer.status, code=answer.error_code, headers=answer.headers)
+            await reply.json(answer.status, error, answer.headers)
+            return
+        request.tokens_input = sum(count_tokens(text) for text in texts)
+        request.complete = True
+        made = [
+            {"values": hashed_vector(text, int(one.get("outputDimensionality") or DIMENSIONS))}
+            for text, one in zip(texts, asked, strict=True)
+        ]
+        await reply.json(200, {"embedding": made[0]} if alone else {"embeddings": made})
 
     async def _stream(
         self, request: FakeRequest, model: str, answer: FakeAnswer, reply: Reply
@@ -347,3 +378,8 @@ def _error(
         kind = "type.googleapis.com/google.rpc.RetryInfo"
         error["details"] = [{"@type": kind, "retryDelay": f"{wait}s"}]
     return {"error": error}
+
+
+def _text_of(content: Any) -> str:
+    parts = cast("list[dict[str, Any]]", (content or {}).get("parts") or [])
+    return "".join(str(part.get("text", "")) for part in parts)

@@ -1,4 +1,4 @@
-"""A fake of Ollama's chat and completion, streamed and whole, and of its list of models."""
+"""A fake of Ollama's chat, completion and embeddings, and of its list of models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 import orjson
 
 from .base import (
+    DIMENSIONS,
     Answers,
     Broken,
     FakeAnswer,
@@ -17,9 +18,12 @@ from .base import (
     FakeServer,
     Reply,
     count_tokens,
+    hashed_vector,
     pieces_of,
+    texts_in,
 )
 
+_ANSWERS = {"/api/chat", "/api/generate", "/api/embed"}
 _TAGS = {"/api/tags": "models", "/api/ps": "models"}
 
 
@@ -53,14 +57,39 @@ class FakeOllama(FakeServer):
             await reply.json(200, {"models": listed})
         elif method == "GET" and request.path == "/api/version":
             await reply.json(200, {"version": "0.0.0-fake"})
-        elif method != "POST" or request.path not in {"/api/chat", "/api/generate"}:
+        elif method != "POST" or request.path not in _ANSWERS:
             await reply.json(404, {"error": "404 page not found"})
         elif not model:
             await reply.json(400, {"error": "model is required"})
         elif self._models is not None and model not in self._models:
             await reply.json(404, {"error": f"model '{model}' not found"})
+        elif request.path == "/api/embed":
+            await self._embed(request, reply)
         else:
             await self._answer_in(request, request.path == "/api/chat", reply)
+
+    async def _embed(self, request: FakeRequest, reply: Reply) -> None:
+        texts = texts_in(request.body.get("input"))
+        if texts is None:
+            await reply.json(400, {"error": "invalid input type"})
+            return
+        answer = self.next_answer(request)
+        if answer.latency_s:
+            await asyncio.sleep(answer.latency_s)
+        if answer.status >= 400:
+            error = {"error": answer.error_code or f"The fake provider answers {answer.status}."}
+            await reply.json(answer.status, error, answer.headers)
+            return
+        size = int(request.body.get("dimensions") or DIMENSIONS)
+        request.tokens_input = sum(count_tokens(text) for text in texts)
+        request.complete = True
+        body: dict[str, Any] = {
+            "model": request.body["model"],
+            "embeddings": [hashed_vector(text, size) for text in texts],
+        }
+        if answer.report_usage:
+            body["prompt_eval_count"] = request.tokens_input
+        await reply.json(200, body, answer.headers)
 
     async def _answer_in(self, request: FakeRequest, chat: bool, reply: Reply) -> None:
         answer = self.next_answer(request)

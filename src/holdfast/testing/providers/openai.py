@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import math
 import struct
 import time
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from typing import Any, cast
 import orjson
 
 from .base import (
+    DIMENSIONS,
     Answers,
     Broken,
     FakeAnswer,
@@ -21,8 +20,11 @@ from .base import (
     FakeServer,
     Reply,
     count_tokens,
+    hashed_vector,
     pieces_of,
+    texts_in,
 )
+from .openai_cache import PrefixCache
 from .responses import Telling, count_input, whole
 
 _FINGERPRINT = "fp_fake"
@@ -32,7 +34,8 @@ class FakeOpenAI(FakeServer):
     """`async with FakeOpenAI(["Hello"]) as server:` and give `server.url` to a client.
 
     A token is a word, and every message costs three more: unlike any estimate, so that a test
-    can tell a reported number from a guessed one.
+    can tell a reported number from a guessed one. Beginnings of chat prompts are kept as the
+    model's generation keeps them, see `PrefixCache`.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class FakeOpenAI(FakeServer):
         *,
         api_key: str | None = None,
         models: tuple[str, ...] = ("fake-model",),
-        dimensions: int = 64,
+        dimensions: int = DIMENSIONS,
     ) -> None:
         """Prepare the server.
 
@@ -55,11 +58,16 @@ class FakeOpenAI(FakeServer):
         self._api_key = api_key
         self._models = models
         self._dimensions = dimensions
+        self._prefixes = PrefixCache()
 
     @property
     def url(self) -> str:
         """The base URL a client needs."""
         return f"{self.origin}/v1"
+
+    def forget(self) -> None:
+        """Drop all kept beginnings, as the provider may at any time."""
+        self._prefixes.clear()
 
     async def handle(self, request: FakeRequest, method: str, reply: Reply) -> None:
         """See `FakeServer.handle`."""
@@ -102,10 +110,8 @@ class FakeOpenAI(FakeServer):
 
     async def _embeddings(self, request: FakeRequest, reply: Reply) -> None:
         """Vectors by the hash of each text: the same for the same text, and of length 1."""
-        given = request.body.get("input")
-        items = cast("list[Any]", given) if isinstance(given, list) else [given]
-        texts = [text for text in items if isinstance(text, str) and text]
-        if not texts or len(texts) != len(items):
+        texts = texts_in(request.body.get("input"))
+        if texts is None:
             await reply.json(400, _error(400, "invalid_input"))
             return
         answer = self.next_answer(request)
@@ -119,13 +125,15 @@ class FakeOpenAI(FakeServer):
         packed = request.body.get("encoding_format") == "base64"
         request.tokens_input = sum(count_tokens(text) for text in texts)
         usage = {"prompt_tokens": request.tokens_input, "total_tokens": request.tokens_input}
-        vectors = [_vector(text, size) for text in texts]
+        vectors = [hashed_vector(text, size) for text in texts]
         data = [
             {"object": "embedding", "index": at, "embedding": _packed(v) if packed else v}
             for at, v in enumerate(vectors)
         ]
         request.complete = True
-        body = {"object": "list", "data": data, "model": request.body.get("model"), "usage": usage}
+        body = {"object": "list", "data": data, "model": request.body.get("model")}
+        if answer.report_usage:
+            body["usage"] = usage
         await reply.json(200, body, _headers(request, answer))
 
     async def _chat(self, request: FakeRequest, reply: Reply) -> None:
@@ -136,7 +144,12 @@ class FakeOpenAI(FakeServer):
             error = _error(answer.status, answer.error_code)
             await reply.json(answer.status, error, _headers(request, answer))
             return
+        if fault := self._prefixes.fault(request.body):
+            await reply.json(400, _error(400, None, fault), _headers(request, answer))
+            return
         _count(request, answer, _count_messages(request.body.get("messages", [])))
+        read, request.tokens_cache_write = self._prefixes.take(request.body)
+        request.tokens_cached = read or request.tokens_cached
         text = "".join(pieces_of(answer))
         calls = [_tool_call(request, at, call) for at, call in enumerate(answer.tool_calls)]
         if request.body.get("stream"):
@@ -218,12 +231,6 @@ def _count(request: FakeRequest, answer: FakeAnswer, tokens_input: int) -> None:
     )
 
 
-def _vector(text: str, size: int) -> list[float]:
-    raw = hashlib.shake_256(text.encode()).digest(size)
-    length = math.sqrt(sum((byte - 127.5) ** 2 for byte in raw))
-    return [(byte - 127.5) / length for byte in raw]
-
-
 def _packed(vector: list[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
@@ -261,20 +268,23 @@ def _delta(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
 
 def _usage(request: FakeRequest, so_far: int | None = None) -> dict[str, Any]:
     output = request.tokens_output if so_far is None else so_far
+    details = {"cached_tokens": request.tokens_cached, "audio_tokens": 0}
+    if request.tokens_cache_write:
+        details["cache_write_tokens"] = request.tokens_cache_write
     return {
         "prompt_tokens": request.tokens_input,
         "completion_tokens": output,
         "total_tokens": request.tokens_input + output,
-        "prompt_tokens_details": {"cached_tokens": request.tokens_cached, "audio_tokens": 0},
+        "prompt_tokens_details": details,
         "completion_tokens_details": {"reasoning_tokens": request.tokens_reasoning},
     }
 
 
-def _error(status: int, code: str | None) -> dict[str, Any]:
+def _error(status: int, code: str | None, message: str | None = None) -> dict[str, Any]:
     kinds = {401: "invalid_request_error", 429: "rate_limit_error", 500: "server_error"}
     return {
         "error": {
-            "message": f"The fake provider answers {status}.",
+            "message": message or f"The fake provider answers {status}.",
             "type": kinds.get(status, "invalid_request_error"),
             "param": None,
             "code": code,

@@ -1,0 +1,1 @@
+"""Agents: a configuration, and the LangGraph graph it becomes."""
