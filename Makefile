@@ -5,21 +5,36 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)/uv/bin/uv)
 PORT ?= 8001
+# Tests mostly wait: there may be more processes than cores.
+TESTERS ?= 4
 PEERS := mlflow phoenix dbos
 
+# Who names apps of their own gets those alone.
+ifndef HOLDFAST_APPS
+export HOLDFAST_AGENTS ?= examples/assistant/helpdesk.yaml
+endif
 export HOLDFAST_APPS ?= examples.support_triage.app
+BARE := env -u HOLDFAST_APPS -u HOLDFAST_AGENTS
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench bench-peers chaos migrate makemigrations pins clean
+.PHONY: help run run_agent stop_agent test check fmt bench soak bench-peers chaos migrate makemigrations pins clean smoke-providers
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-run: $(VENV)/.run migrate ## start the hub with the example app on http://127.0.0.1:8001
+run: $(VENV)/.run migrate ## start the hub with the examples on http://127.0.0.1:8001
 	@$(BIN)/holdfast up
 
+run_agent: $(VENV)/.run ## start an agent of the running hub: make run_agent AGENT_ID=helpdesk
+	@test -n "$(AGENT_ID)" || { echo 'usage: make run_agent AGENT_ID=name-or-id'; exit 2; }
+	@$(BARE) $(BIN)/holdfast agents start "$(AGENT_ID)"
+
+stop_agent: $(VENV)/.run ## stop one; its messages wait: make stop_agent AGENT_ID=helpdesk
+	@test -n "$(AGENT_ID)" || { echo 'usage: make stop_agent AGENT_ID=name-or-id'; exit 2; }
+	@$(BARE) $(BIN)/holdfast agents stop "$(AGENT_ID)"
+
 test: $(VENV)/.dev ## run every test
-	@env -u HOLDFAST_APPS $(BIN)/python -m pytest
+	@$(BARE) $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 
 check: $(VENV)/.dev ## format, lint, types, borders between rooms
 	@$(BIN)/ruff format --check .
@@ -32,13 +47,20 @@ fmt: $(VENV)/.dev ## format and mend what can be mended
 	@$(BIN)/ruff format .
 
 chaos: $(VENV)/.dev ## kill processes at every commit boundary and in a storm, and check the promises
-	@env -u HOLDFAST_APPS $(BIN)/python -m chaos
+	@kept=0; for part in chaos chaos.agents; do \
+	  $(BARE) $(BIN)/python -m $$part || kept=1; done; exit $$kept
+
+smoke-providers: $(VENV)/.dev ## one real call per provider whose key or URL is set: what was recorded
+	@$(BARE) $(BIN)/holdfast dev smoke
 
 bench: $(VENV)/.dev ## measure: ratios within one run
-	@env -u HOLDFAST_APPS $(BIN)/python -m bench
+	@$(BARE) $(BIN)/python -m bench
+
+soak: $(VENV)/.dev ## work ten minutes at 70 % of the peak and look at what grows: make soak ARGS="--place postgresql --snapshot"
+	@$(BARE) $(BIN)/python -m bench.soak $(ARGS)
 
 bench-peers: $(VENV)/.dev $(PEERS:%=$(VENV)/peers/%/.ready) ## measure beside MLflow, Phoenix and DBOS
-	@env -u HOLDFAST_APPS $(BIN)/python -m bench.peers
+	@$(BARE) $(BIN)/python -m bench.peers
 
 migrate: $(VENV)/.run ## bring the database to the present schema
 	@$(BIN)/holdfast db upgrade

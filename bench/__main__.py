@@ -12,7 +12,10 @@ import orjson
 
 from .harness import Line, show
 
-MEASURES = ("noop", "recording", "intake", "waiting", "version", "writing", "recorder")
+MEASURES = (
+    *("noop", "recording", "models", "throughput", "waiting", "version", "writing", "recorder"),
+    *("contextcache", "knowledge", "agents", "conversations", "memory"),
+)
 
 
 async def run(names: Sequence[str], package: str | None) -> list[Line]:

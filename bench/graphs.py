@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from itertools import count
 from operator import or_
 from typing import Annotated, TypedDict
@@ -128,3 +129,29 @@ def _asking(name: str, script: Script) -> Pipeline:
 
 models = _asking("bench.models", _whole)
 streams = _asking("bench.streams", _answer)
+
+RETENTION = timedelta(seconds=60)
+
+soaked = Graph("bench.soaked", _five().compile(), version="1", event=Job, retention=RETENTION)
+
+
+def _kept() -> Pipeline:
+    """A pipeline that writes into every table a run can write into."""
+    pipeline = Pipeline(
+        "bench.kept",
+        version="1",
+        event=Job,
+        scripted=lambda _request: ScriptedAnswer(text=distinct(PARAGRAPHS[0])),
+        retention=RETENTION,
+        durable=True,
+        dedup=RETENTION,
+        rate="100000/s",
+    )
+    before = pipeline.node("before", idle)
+    answer = pipeline.model("answer", system="Answer.", prompt="{{ event.text }}")
+    pipeline.start(before)
+    pipeline.chain(before, answer)
+    return pipeline
+
+
+kept = _kept()

@@ -59,14 +59,14 @@ class _Connection:
         self._tail = data[-(len(_DONE) - 1) :]
 
 
-def burst(port: int, pipeline: str, events: int) -> None:
-    """Send `events` and read every answer."""
-    one = request(port, "/api/v1/events", pipeline)
+def burst(ports: list[int], pipeline: str, events: int) -> None:
+    """Send `events`, to these ports in turn, and read every answer."""
+    one = request(ports[0], "/api/v1/events", pipeline)
     share, more = divmod(events, CONNECTIONS)
     selector = selectors.DefaultSelector()
     busy: set[_Connection] = set()
     for number in range(CONNECTIONS):
-        connection = _Connection(port, share + (number < more))
+        connection = _Connection(ports[number % len(ports)], share + (number < more))
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         connection.fill(one)
         busy.add(connection)
@@ -86,10 +86,11 @@ def burst(port: int, pipeline: str, events: int) -> None:
 
 def main() -> None:
     """Send one burst; print the seconds it took and the CPU it cost."""
-    port, pipeline, events = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    ports = [int(one) for one in sys.argv[1].split(",")]
+    pipeline, events = sys.argv[2], int(sys.argv[3])
     sys.stdin.readline()  # imports are done: wait for the word
     wall, cpu = time.perf_counter(), time.process_time()
-    burst(port, pipeline, events)
+    burst(ports, pipeline, events)
     print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
 
 

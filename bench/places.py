@@ -118,18 +118,19 @@ class HubProcess:
     """A `holdfast up` of its own."""
 
     def __init__(self, pid: int, port: int) -> None:
+        self.pid = pid
         self.port = port
         self._hub = psutil.Process(pid)
 
     def cpu(self) -> tuple[float, float]:
         """Seconds of CPU used so far: by the hub, by its runners."""
-        return _cpu(self._hub), sum(_cpu(one) for one in self._hub.children())
+        return _cpu(self._hub), sum(_cpu(one) for one in self._hub.children(recursive=True))
 
 
 @asynccontextmanager
 async def hub_process(environ: dict[str, str]) -> AsyncIterator[HubProcess]:
     """Start a hub; it takes requests when this returns."""
-    said = Path(environ["HOLDFAST_HOME"]) / "stderr"
+    said = Path(environ["HOLDFAST_HOME"]) / f"stderr-{new_id()}"
     with said.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("holdfast")),

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from . import matrix, storm
-from .places import PLACES, place
+from .places import PLACES, Place, place
 from .promises import Findings
+from .servers import NotHere
 
 
 def main() -> int:
@@ -27,22 +28,30 @@ def main() -> int:
     out = Console()
     bad = 0
     for name in [asked.place] if asked.place else PLACES:
-        with place(name) as there:
-            rows = []
-            for case in matrix.cases(there, asked.seed):
-                if asked.only in str(case):
-                    began = time.monotonic()
-                    found = asyncio.run(matrix.run(there, case))
-                    late = _late(found, matrix.MOST_S[case.victim])
-                    rows.append((str(case), found, late, time.monotonic() - began))
-                    print(f"{name}: {case}: {_verdict(found, late)}", file=sys.stderr, flush=True)
-            if asked.storm:
-                began = time.monotonic()
-                found, late = asyncio.run(storm.run(there, asked.storm, asked.seed))
-                title = f"storm of {asked.storm}, killed: {found.killed}"
-                rows.append((title, found, late, time.monotonic() - began))
-            bad += show(out, f"{name}, seed {asked.seed}", rows)
+        try:
+            with place(name) as there:
+                bad += _run(out, there, asked)
+        except NotHere as error:
+            bad += 1
+            out.print(f"{name}: NOT RUN: {error}", style="bold red")
     return int(bad > 0)
+
+
+def _run(out: Console, there: Place, asked: argparse.Namespace) -> int:
+    rows: list[tuple[str, Findings, str | None, float]] = []
+    for case in matrix.cases(there, asked.seed):
+        if asked.only in str(case):
+            began = time.monotonic()
+            found = asyncio.run(matrix.run(there, case))
+            late = _late(found, matrix.VICTIMS[case.victim])
+            rows.append((str(case), found, late, time.monotonic() - began))
+            print(f"{there.name}: {case}: {_verdict(found, late)}", file=sys.stderr, flush=True)
+    if asked.storm:
+        began = time.monotonic()
+        found, late = asyncio.run(storm.run(there, asked.storm, asked.seed))
+        title = f"storm of {asked.storm}, killed: {found.killed}"
+        rows.append((title, found, late, time.monotonic() - began))
+    return show(out, f"{there.name}, seed {asked.seed}", rows)
 
 
 def _late(found: Findings, most_s: float) -> str | None:
@@ -64,14 +73,13 @@ def show(out: Console, title: str, rows: Sequence[tuple[str, Findings, str | Non
         table.add_column(name, justify="left" if name in ("killed", "promises") else "right")
     bad = 0
     for name, found, late, took in rows:
-        longest = found.longest_s
         verdict = _verdict(found, late)
         bad += verdict != "kept"
         table.add_row(
             name,
             str(found.events),
             str(found.reruns),
-            "" if longest is None else f"{longest:.2f} s",
+            "\n".join(f"{who} {waited:.2f} s" for who, waited in found.longest_by_victim.items()),
             f"{took:.1f} s",
             verdict,
         )

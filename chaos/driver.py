@@ -1,4 +1,4 @@
-"""The hub under test, seen from outside: its process, its children, its HTTP doors."""
+"""The programs under test, seen from outside: their processes, their children, their HTTP doors."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
-from .points import VARIABLE
+from . import VARIABLE
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """Longer than anything may take; a lost host's lease is 15 s."""
 
 _RETRY_S = 0.02
@@ -26,12 +26,19 @@ _RETRY_S = 0.02
 class Alarm:
     """Where an armed point calls; `reached` when it stands still there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, point: str, hit: int) -> None:
         self.path = folder / "alarm"
+        self.point = point
+        self.hit = hit
         self.reached = asyncio.Event()
         self.pid = 0
         self._caller: asyncio.StreamWriter | None = None
         self._server: asyncio.Server | None = None
+
+    @property
+    def variable(self) -> dict[str, str]:
+        """What arms a program, as a part of its environment."""
+        return {VARIABLE: f"{self.path} {self.point} {self.hit}"}
 
     async def __aenter__(self) -> Alarm:
         self._server = await asyncio.start_unix_server(self._called, self.path)
@@ -43,8 +50,11 @@ class Alarm:
         self.let_go()
 
     async def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._caller = writer
-        self.pid = int(await reader.readline())
+        pid = int(await reader.readline())
+        if self.reached.is_set():  # several processes of one program count each for itself
+            writer.close()
+            return
+        self._caller, self.pid = writer, pid
         self.reached.set()
 
     def let_go(self) -> None:
@@ -54,39 +64,46 @@ class Alarm:
             self._caller = None
 
 
-class HubUnderTest:
-    """A `holdfast up` that can be killed and started again on the same data."""
+class Program(ABC):
+    """A program that can be killed and started again on the same data."""
 
-    def __init__(self, environ: dict[str, str], folder: Path) -> None:
-        self._environ = environ
+    module: str
+
+    def __init__(self, name: str, environ: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self.environ = environ
         self._folder = folder
-        self._said = (folder / "hub.log").open("ab")
+        self._log = folder / f"{name}.log"
         self._process: asyncio.subprocess.Process | None = None
-        self.url = f"http://127.0.0.1:{environ['HOLDFAST_PORT']}"
 
-    async def start(self, alarm: Alarm | None = None, point: str = "", hit: int = 1) -> None:
+    @abstractmethod
+    def arguments(self) -> list[str]:
+        """Of its command line."""
+
+    @abstractmethod
+    async def works(self, said: str) -> bool:
+        """Whether it works now; `said` is what this boot has written."""
+
+    async def start(self, alarm: Alarm | None = None) -> None:
         """Start it, with a point armed if one is named; it works when this returns."""
-        environ = dict(self._environ)
-        if alarm is not None:
-            environ[VARIABLE] = f"{alarm.path} {point} {hit}"
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "chaos.hub",
-            "up",
-            env=environ,
-            cwd=self._folder,  # no `.env` there
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=self._said,
-            stderr=self._said,
-        )
-        async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient() as http:
-            while True:
+        environ = self.environ | (alarm.variable if alarm else {})
+        with self._log.open("ab") as log:
+            begins = log.tell()
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self.module,
+                *self.arguments(),
+                env=environ,
+                cwd=self._folder,  # no `.env` there
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        async with asyncio.timeout(PATIENCE_S):
+            while not await self.works(self.log()[begins:]):
                 if self._process.returncode is not None:
-                    raise RuntimeError(f"the hub did not start:\n{self.log()}")
-                with suppress(httpx.TransportError):
-                    if (await http.get(f"{self.url}/readyz")).status_code == 200:
-                        return
+                    raise RuntimeError(f"{self.name} did not start:\n{self.log()}")
                 await asyncio.sleep(_RETRY_S)
 
     @property
@@ -95,51 +112,159 @@ class HubUnderTest:
         assert self._process is not None
         return self._process.pid
 
-    def runners(self) -> list[psutil.Process]:
-        """Its children that run graphs."""
-        return psutil.Process(self.pid).children()
+    def children(self) -> list[psutil.Process]:
+        """Its processes that run graphs, the oldest first."""
+        return [process for process in self._below() if not _is_zygote(process)]
 
-    async def kill(self) -> None:
-        """SIGKILL."""
+    def zygotes(self) -> list[psutil.Process]:
+        """Its processes that others are forked from."""
+        return [process for process in self._below() if _is_zygote(process)]
+
+    def _below(self) -> list[psutil.Process]:
+        try:
+            below = psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:  # it has ended by itself
+            return []
+        return sorted(below, key=lambda process: process.pid)
+
+    async def kill(self) -> float:
+        """SIGKILL; the time."""
         assert self._process is not None
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        when = kill(self.pid)
         await self._process.wait()
+        return when
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL for one that does not heed it."""
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(self._process.wait(), PATIENCE_S)
-            except TimeoutError:
-                await self.kill()
-                raise
-        self._said.close()
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), PATIENCE_S)
+        except TimeoutError:
+            await self.kill()
+            raise
 
     def log(self) -> str:
-        """What it and its runners have written."""
-        return (self._folder / "hub.log").read_text()
+        """What it and its children have written."""
+        return self._log.read_text()
 
 
-@asynccontextmanager
-async def hub_under_test(environ: dict[str, str], folder: Path) -> AsyncIterator[HubUnderTest]:
-    """A hub that is not started yet, and ends with the block."""
-    hub = HubUnderTest(environ, folder)
+class Hub(Program):
+    """`holdfast up`."""
+
+    module = "chaos.hub"
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.environ['HOLDFAST_PORT']}"
+
+    def arguments(self) -> list[str]:
+        """See `Program`."""
+        return ["up"]
+
+    async def works(self, said: str) -> bool:  # noqa: ARG002 - its door tells
+        """See `Program`."""
+        with suppress(httpx.TransportError):
+            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as http:
+                return (await http.get(f"{self.url}/readyz")).status_code == 200
+        return False
+
+
+class CeleryWorker(Program):
+    """`celery -A holdfast.celery_app worker`, with processes for its tasks.
+
+    When Redis dies while messages wait in the worker, kombu stumbles over the closed connection and
+    the worker ends by itself. It is started again, as a service manager would.
+    """
+
+    module = "chaos.celery"
+    processes = 2
+
+    def __init__(self, name: str, environ: dict[str, str], folder: Path) -> None:
+        super().__init__(name, environ, folder)
+        self._manager: asyncio.Task[None] | None = None
+
+    async def start(self, alarm: Alarm | None = None) -> None:
+        """See `Program`."""
+        await super().start(alarm)
+        assert self._process is not None
+        self._manager = asyncio.create_task(self._start_when_ended(self._process))
+
+    async def _start_when_ended(self, process: asyncio.subprocess.Process) -> None:
+        await process.wait()
+        await self.start()
+
+    async def stop(self) -> None:
+        """See `Program`."""
+        self._leave()
+        await super().stop()
+
+    def _leave(self) -> None:
+        if self._manager is not None:
+            self._manager.cancel()
+            self._manager = None
+
+    def arguments(self) -> list[str]:
+        """See `Program`."""
+        own = ["--loglevel=info", f"--concurrency={self.processes}", "--hostname=chaos@localhost"]
+        quick = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        return ["-A", "holdfast.celery_app", "worker", *own, *quick]
+
+    async def works(self, said: str) -> bool:
+        """See `Program`."""
+        return " ready." in said
+
+    async def kill(self) -> float:
+        """SIGKILL to all of its processes: one that is left would end its task first."""
+        self._leave()
+        left = self.children()
+        when = await super().kill()
+        for process in left:
+            kill(process.pid)
+        await asyncio.to_thread(psutil.wait_procs, left)
+        return when
+
+
+def _is_zygote(process: psutil.Process) -> bool:
     try:
-        yield hub
-    finally:
-        if hub._process is not None:
-            await hub.stop()
+        return process.name() == "holdfast-zygote"
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Stand:
+    """All programs of a case: one that takes events in, one that runs them, or one for both."""
+
+    def __init__(self, door: Hub, worker: Program) -> None:
+        self.door = door
+        self.worker = worker
+
+    @property
+    def programs(self) -> list[Program]:
+        """Each once, in the order in which they are started."""
+        return [self.door] if self.worker is self.door else [self.worker, self.door]
+
+    async def start(self, alarm: Alarm | None = None) -> None:
+        """Start all of them; a point is armed in the one that passes it."""
+        takes_in = alarm is not None and alarm.point.startswith(("accept", "doorbell"))
+        armed = self.door if takes_in else self.worker
+        await asyncio.gather(*(one.start(alarm if one is armed else None) for one in self.programs))
+
+    async def stop(self) -> None:
+        """Stop all of them."""
+        for one in reversed(self.programs):
+            await one.stop()
 
 
 class Sender:
     """A client as one should be: each event under a key of its own, sent until it is taken in."""
 
-    def __init__(self, hub: HubUnderTest) -> None:
-        self._http = httpx.AsyncClient(base_url=hub.url, timeout=PATIENCE_S)
+    def __init__(self, url: str) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, trust_env=False)
         self.sent: dict[str, str] = {}  # event id by key
+        self.sessions: dict[str, list[str]] = {}  # event ids in the order they were taken in
 
     async def __aenter__(self) -> Sender:
         return self
@@ -147,14 +272,20 @@ class Sender:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def send(self, key: str, pipeline: str, data: dict[str, Any]) -> str:
+    async def send(
+        self, key: str, pipeline: str, data: dict[str, Any], session: str | None = None
+    ) -> str:
         """Send one event; its id once the hub has answered for it."""
         body = {"type": pipeline, "data": data}
+        if session is not None:
+            body["session_id"] = session
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 answer = await self._ask("POST", "/api/v1/events", key, body)
                 if answer is not None:
                     self.sent[key] = answer["id"]
+                    if session is not None:
+                        self.sessions.setdefault(session, []).append(answer["id"])
                     return answer["id"]
                 await asyncio.sleep(_RETRY_S)
 
@@ -181,9 +312,9 @@ class Sender:
         answer.raise_for_status()
         return answer.json()
 
-    async def ended(self, event_id: str) -> dict[str, Any]:
+    async def ended(self, event_id: str, within_s: float = 2 * PATIENCE_S) -> dict[str, Any]:
         """The event with its executions, once it rests."""
-        async with asyncio.timeout(2 * PATIENCE_S):
+        async with asyncio.timeout(within_s):
             while True:
                 event = await self.get(f"/api/v1/events/{event_id}?wait=5")
                 if event["status"] not in ("queued", "running"):

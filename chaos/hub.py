@@ -6,8 +6,11 @@ import os
 
 from holdfast.cli.main import main
 
-from .points import arm
+from . import VARIABLE
 
 if __name__ == "__main__":
-    arm(dict(os.environ))
+    if VARIABLE in os.environ:
+        from .points import arm  # only here: it would make each start slower
+
+        arm(dict(os.environ))
     main()

@@ -1,4 +1,4 @@
-"""The kill matrix: every point × who is killed there × where the data lies."""
+"""The kill matrix: every point × who is killed there × where events are run and kept."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .driver import PATIENCE_S, Alarm, HubUnderTest, Sender, hub_under_test, kill
+from .driver import PATIENCE_S, Alarm, Sender, Stand, kill
 from .places import Place
 from .points import POINTS
-from .promises import Findings, check
-from .work import PIPELINES
+from .promises import Findings, Kill, check
+from .work import Events
 
-VICTIMS = ("runner", "hub", "database")
+VICTIMS = {
+    "runner": 1.0,
+    "hub": 2.0,
+    "celery": 2.0,
+    "api": 2.0,
+    "database": 2.0,
+    "broker": 2.0,
+    "host": 15.0,
+}
+"""Who, and the longest in seconds from the kill (of what is started again: from its restart) to the
+next execution of what it struck."""
 
-MOST_S = {"runner": 1.0, "hub": 2.0, "database": 2.0}
-"""The longest from a kill (of a hub: from its restart) to the next execution of what it struck."""
+HELD = ("claim", "step", "finish")
+"""Points at which a worker holds what it would lose with its host."""
 
 _EVENTS = 24
 _AT_ONCE = 4
@@ -43,57 +54,62 @@ def cases(place: Place, seed: int) -> Iterator[Case]:
     """All cells that a place allows; the same seed gives the same hits."""
     chance = random.Random(f"{seed} {place.name}")
     for point in POINTS:
-        for victim in VICTIMS:
-            if victim != "database" or place.restarts:
+        for victim in place.victims:
+            if victim != "host" or point.startswith(HELD):
                 yield Case(point, victim, chance.randint(1, _LAST_HIT), chance.randrange(2**32))
 
 
-async def run(place: Place, case: Case) -> Findings:
-    """Bring a hub to the point, kill the victim there, and see that the promises hold."""
+@asynccontextmanager
+async def in_a_folder(place: Place, **settings: str) -> AsyncIterator[tuple[Path, Stand]]:
+    """A folder for a case, and programs in it that are not started yet."""
     with tempfile.TemporaryDirectory(prefix="holdfast-chaos-") as name:
-        folder = Path(name)
-        with place.room(folder) as environ:
-            async with Alarm(folder) as alarm, hub_under_test(environ, folder) as hub:
-                await hub.start(alarm, case.point, case.hit)
-                async with Sender(hub) as sender:
-                    effects = folder / "effects"
-                    sending = asyncio.create_task(_send_all(sender, effects, case.seed))
-                    async with asyncio.timeout(PATIENCE_S):
-                        await alarm.reached.wait()
-                    struck = await _strike(case, place, hub, alarm)
-                    await sending
-                    return await check(sender, effects, [struck])
+        async with place.stand(Path(name), **settings) as stand:
+            yield Path(name), stand
 
 
-async def _send_all(sender: Sender, effects: Path, seed: int) -> None:
-    chance = random.Random(seed)
-    gate = asyncio.Semaphore(_AT_ONCE)
+async def run(place: Place, case: Case) -> Findings:
+    """Bring the programs to the point, kill the victim there, and see that the promises hold."""
+    async with (
+        in_a_folder(place) as (folder, stand),
+        Alarm(folder, case.point, case.hit) as alarm,
+        Sender(stand.door.url) as sender,
+    ):
+        await stand.start(alarm)
+        events = Events(folder / "effects", _EVENTS, case.seed, (0.0, 0.1))
+        sending = asyncio.create_task(events.send(sender, _AT_ONCE))
+        async with asyncio.timeout(PATIENCE_S):
+            await alarm.reached.wait()
+        struck = await _strike(case, place, stand, alarm)
+        await sending
+        return await check(sender, events.effects, [struck])
 
-    async def one(number: int) -> None:
-        async with gate:
-            data = {"effects": str(effects), "seconds": chance.uniform(0, 0.1)}
-            await sender.send(f"{seed}-{number}", PIPELINES[number % len(PIPELINES)], data)
 
-    await asyncio.gather(*map(one, range(_EVENTS)))
-
-
-async def _strike(case: Case, place: Place, hub: HubUnderTest, alarm: Alarm) -> tuple[float, float]:
-    """Kill the victim and bring back what nobody else does; see `promises.check`."""
+async def _strike(case: Case, place: Place, stand: Stand, alarm: Alarm) -> Kill:
+    """Kill the victim and bring back what nobody else does."""
     match case.victim:
         case "runner":
-            runners = sorted(hub.runners(), key=lambda process: process.pid)
-            when = kill(random.Random(case.seed).choice(runners).pid)
+            children = stand.worker.children()
+            own = [process for process in children if process.pid == alarm.pid]
+            when = kill(random.Random(case.seed).choice(own or children).pid)
             alarm.let_go()
-            return when, when
-        case "hub":
-            when = kill(hub.pid)
-            await hub.kill()
+            return Kill(case.victim, when, when)
+        case "hub" | "api":
+            program = stand.worker if case.victim == "hub" else stand.door
+            when = await program.kill()
+            alarm.let_go()
             again = time.time()
-            await hub.start()
-            return when, again
-        case _:
+            await program.start()
+            return Kill(case.victim, when, again)
+        case "host":
+            when = await stand.worker.kill()
+            alarm.let_go()
+            # Another machine: it does not see the first one's journal.
+            stand.worker.environ["HOLDFAST_HOME"] += "-elsewhere"
+            await stand.worker.start()
+            return Kill(case.victim, when, when)
+        case server:
             when = time.time()
-            await place.restart()
+            await asyncio.to_thread(place.servers[server].restart)
             again = time.time()
             alarm.let_go()
-            return when, again
+            return Kill(case.victim, when, again)

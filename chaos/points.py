@@ -16,8 +16,7 @@ from holdfast.bus import MemoryBus, Notice
 from holdfast.store.base import Command, WriteConnection
 from holdfast.store.unit_of_work import Outcome, UnitOfWork
 
-VARIABLE = "CHAOS_POINT"
-"""`SOCKET POINT HIT`: whom to call, at which point, the how manieth time."""
+from . import VARIABLE
 
 COMMITS = {"accept": "Submit", "claim": "Claim", "step": "SaveCheckpoints", "finish": "Finish"}
 """The command whose commit a point lies around."""
@@ -53,7 +52,7 @@ def _stand_still(control: str) -> None:
 
 
 def _around_the_doorbell(reached: Callable[[], None], *, before: bool) -> None:
-    publish = MemoryBus.publish
+    """Each way to ring: within the process, over Redis, through Celery."""
 
     def stopped(self: MemoryBus, notice: Notice) -> None:
         if before:
@@ -62,7 +61,38 @@ def _around_the_doorbell(reached: Callable[[], None], *, before: bool) -> None:
         if not before:
             reached()
 
-    MemoryBus.publish = stopped
+    publish, MemoryBus.publish = MemoryBus.publish, stopped
+    if "HOLDFAST_BUS_URL" in os.environ:
+        _around_redis(reached, before=before)
+    if "HOLDFAST_CELERY_BROKER_URL" in os.environ:
+        _around_celery(reached, before=before)
+
+
+def _around_redis(reached: Callable[[], None], *, before: bool) -> None:
+    from holdfast.bus.redis import RedisBus
+
+    async def stopped(self: RedisBus) -> None:
+        rings = bool(self._rings)
+        if rings and before:
+            reached()
+        await flush(self)
+        if rings and not before:
+            reached()
+
+    flush, RedisBus._send_waiting = RedisBus._send_waiting, stopped
+
+
+def _around_celery(reached: Callable[[], None], *, before: bool) -> None:
+    from holdfast.hub.celery_bell import CeleryBell
+
+    def stopped(self: CeleryBell, event_ids: Sequence[str]) -> None:
+        if before:
+            reached()
+        send(self, event_ids)
+        if not before:
+            reached()
+
+    send, CeleryBell._send = CeleryBell._send, stopped
 
 
 def _around_commits(kind: str, reached: Callable[[], None], *, before: bool) -> None:

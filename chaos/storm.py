@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from .driver import HubUnderTest, Sender, hub_under_test, kill
-from .matrix import MOST_S
+from .driver import CeleryWorker, Program, Sender, Stand, kill
+from .matrix import VICTIMS, in_a_folder
 from .places import Place
-from .promises import Findings, check
-from .work import PIPELINES
+from .promises import Findings, Kill, check
+from .work import Events
 
 EVERY_S = 5.0
 _SLOTS = 8
 _AT_ONCE = 16
+_WITHIN_S = 900.0
 
 
 @dataclass(slots=True)
@@ -39,51 +38,55 @@ async def run(place: Place, events: int, seed: int) -> tuple[Storm, str | None]:
     Returns:
         What was found; and which re-run began too late, if one did.
     """
-    with tempfile.TemporaryDirectory(prefix="holdfast-chaos-") as name:
-        folder = Path(name)
-        with place.room(folder) as environ:
-            environ["HOLDFAST_RUNNER_SLOTS"] = str(_SLOTS)
-            async with hub_under_test(environ, folder) as hub:
-                await hub.start()
-                async with Sender(hub) as sender:
-                    effects = folder / "effects"
-                    deaths: Counter[str] = Counter()
-                    kills: list[tuple[float, float]] = []
-                    async with asyncio.TaskGroup() as group:
-                        killing = group.create_task(_kill_on(hub, seed, kills, deaths))
-                        await _send_all(sender, effects, events, random.Random(seed))
-                        found = await check(sender, effects, kills)
-                        killing.cancel()
+    deaths: Counter[str] = Counter()
+    kills: list[Kill] = []
+    async with (
+        in_a_folder(place, HOLDFAST_RUNNER_SLOTS=str(_SLOTS)) as (folder, stand),
+        Sender(stand.door.url) as sender,
+    ):
+        if isinstance(stand.worker, CeleryWorker):
+            stand.worker.processes = _SLOTS
+        await stand.start()
+        work = Events(folder / "effects", events, seed, (0.05, 0.5))
+        async with asyncio.TaskGroup() as group:
+            killing = group.create_task(_kill_on(place, stand, seed, kills, deaths))
+            await work.send(sender, _AT_ONCE)
+            found = await check(sender, work.effects, kills, within_s=_WITHIN_S)
+            killing.cancel()
     storm = Storm(found.events, found.reruns, found.waited_s, found.faults, deaths)
-    most_s = MOST_S["hub"]
-    longest = storm.longest_s
-    late = longest is not None and longest > most_s
-    return storm, f"a re-run began after {longest:.2f} s" if late else None
-
-
-async def _send_all(sender: Sender, effects: Path, events: int, chance: random.Random) -> None:
-    gate = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(number: int) -> None:
-        data = {"effects": str(effects), "seconds": chance.uniform(0.05, 0.5)}
-        async with gate:
-            await sender.send(f"storm-{number}", PIPELINES[number % len(PIPELINES)], data)
-
-    await asyncio.gather(*map(one, range(events)))
+    late = [
+        f"{who} after {longest:.2f} s, at most {VICTIMS[who]:g} s is promised"
+        for who, longest in storm.longest_by_victim.items()
+        if longest > VICTIMS[who]
+    ]
+    return storm, f"a re-run began {'; '.join(late)}" if late else None
 
 
 async def _kill_on(
-    hub: HubUnderTest, seed: int, kills: list[tuple[float, float]], deaths: Counter[str]
+    place: Place,
+    stand: Stand,
+    seed: int,
+    kills: list[Kill],
+    deaths: Counter[str],
 ) -> None:
     chance = random.Random(seed)
+    due = time.monotonic()
     while True:
-        await asyncio.sleep(EVERY_S)
-        victims = [hub.pid, *(process.pid for process in hub.runners())]
-        victim = chance.choice(victims)
-        when = again = kill(victim)
-        if victim == hub.pid:
-            await hub.kill()
+        due = max(due + EVERY_S, time.monotonic())
+        await asyncio.sleep(due - time.monotonic())
+        runners = [("runner", process.pid) for process in stand.worker.children()]
+        zygotes = [("zygote", process.pid) for process in stand.worker.zygotes()]
+        victim = chance.choice([*stand.programs, *runners, *zygotes, *place.servers.items()])
+        if isinstance(victim, Program):
+            name, when = victim.name, await victim.kill()
             again = time.time()
-            await hub.start()
-        kills.append((when, again))
-        deaths["hub" if victim == victims[0] else "runner"] += 1
+            await victim.start()
+        elif isinstance(victim[1], int):
+            name = victim[0]
+            when = again = kill(victim[1])
+        else:
+            name, when = victim[0], time.time()
+            await asyncio.to_thread(victim[1].restart)
+            again = time.time()
+        kills.append(Kill(name, when, again))
+        deaths[name] += 1
