@@ -337,8 +337,9 @@ def test_a_wait_that_is_too_short_says_where_it_stands(shell):
 def test_pipelines(shell):
     listed = shell("pipelines", "list")
     assert [row.split()[0] for row in listed.stdout.splitlines()] == [
-        "pipeline", "cli.broken", "cli.family", "cli.fine", "cli.slow",
+        "pipeline", "cli.broken", "cli.family", "cli.fine", "cli.slow", "holdfast.compaction",
     ]  # fmt: skip
+    assert "built in: Puts the oldest" in listed.stdout
     assert "cli_missing is left out" in listed.stderr
     assert "▪ answer  node  → end" in shell("pipelines", "graph", "cli.fine").stdout
     assert shell("pipelines", "graph", "cli.fine", "--mermaid").stdout.startswith("flowchart TD\n")
@@ -350,10 +351,10 @@ def test_pipelines(shell):
 
 def test_the_hub_is_listed(shell):
     (hub,) = shell.json("hubs")["items"]
-    assert (hub["kind"], hub["roles"], hub["alive"]) == ("hub", ["api", "worker"], True)
+    assert (hub["kind"], hub["roles"], hub["alive"]) == ("hub", ["api", "worker", "agents"], True)
     drawn = shell("hubs").stdout
     assert str(hub["pid"]) in drawn
-    assert "api worker" in drawn
+    assert "api worker agents" in drawn
     assert "alive" in drawn
 
 
@@ -409,6 +410,8 @@ def test_an_address_that_was_asked_for_must_answer(alone):
         ("events", "submit"),
         ("events", "submit", "f.jsonl", "--type", "x"),
         ("events", "submit", "f.jsonl", "--key", "k"),
+        ("events", "submit", "f.jsonl", "--session", "s"),
+        ("events", "submit", "f.jsonl", "--delay", "0"),
         ("events", "list", "--limit", "0"),
         ("executions", "show"),
         ("nonsense",),

@@ -143,8 +143,21 @@ def test_schedules_are_set_paused_and_deleted(shell: Shell) -> None:
     assert "never" in shell(*base, "--cron", "never", code=1)
     made = shell.json(*base, "--cron", "30 2 * * MON-FRI", "--timezone", "Europe/Berlin")
     assert (made["enabled"], made["missed"]) == (True, "skip")
+    assert made["loaded"]
+    assert "not loaded" not in shell("schedules", "list")
+    shell.env["HOLDFAST_APPS"] = ""
+    assert "not loaded" in shell("schedules", "list")
+    shell.env["HOLDFAST_APPS"] = "letters_app"
     assert "It is paused." in shell("schedules", "pause", "nightly")
     listed = shell("schedules", "list")
     assert "nightly" in listed
     assert "paused" in listed
     shell("schedules", "delete", "nightly")
+
+
+def test_an_event_is_sent_for_later_and_as_a_turn_of_a_session(shell: Shell) -> None:
+    wish = ("--session", "s", "--delay", "3600")
+    sent = shell.json("events", "submit", "--type", "cli.away", "--data", "{}", *wish)
+    event = shell.json("events", "show", sent["event_id"])
+    assert (event["status"], event["session_id"]) == ("queued", "s")
+    assert event["available_at"] > event["received_at"]

@@ -19,6 +19,7 @@ from holdfast.testing.providers import FakeOpenAI
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TALK = README.partition("$ holdfast agents chat helpdesk\n")[2].partition("```")[0]
 CURL_BODY = re.search(r"-d '(\{.*\})'", README)
 VERDICT = orjson.dumps({"intent": "invoice", "spam": 0.1}).decode()
 
@@ -77,6 +78,59 @@ def test_the_pipeline_and_the_request_of_the_readme(
     finally:
         hub.kill()
         hub.communicate()
+
+
+def test_the_talk_of_the_readme(tmp_path: Path) -> None:
+    said = re.findall(r"^you › (.*)$", TALK, re.MULTILINE)
+    answers = re.findall(r"^helpdesk › (.*)$", TALK, re.MULTILINE)
+    assert len(said) == len(answers) == 2
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    env = environ(tmp_path / "home", HOLDFAST_AGENTS="examples/assistant/helpdesk.yaml")
+    subprocess.run(holdfast("db", "upgrade"), env=env, cwd=tmp_path, check=True)
+    for question, answer in zip(said, answers, strict=True):  # the hub starts anew for each
+        hub = subprocess.Popen(
+            holdfast("up"), env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert hub.stderr is not None
+            url = next(
+                found.group()
+                for line in hub.stderr
+                if (found := re.search(r"http://\S+:\d+", line))
+            )
+            talk = subprocess.run(
+                holdfast("agents", "chat", "helpdesk", "--url", url),
+                env=env,
+                cwd=tmp_path,
+                input=f"{question}\n",
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert talk.stdout == f"{answer}\n", talk.stderr
+            assert "rules, not a language model" in talk.stderr
+            hub.send_signal(signal.SIGINT)
+            assert hub.wait(20) == 0
+        finally:
+            hub.kill()
+            hub.communicate()
+
+
+def test_make_run_brings_the_help_desk() -> None:
+    bare = {name: os.environ[name] for name in ("PATH",)}
+    shown = subprocess.run(
+        ["make", "-pn", "run"], cwd=ROOT, env=bare, capture_output=True, text=True, check=False
+    ).stdout
+    assert "HOLDFAST_AGENTS = examples/assistant/helpdesk.yaml" in shown
+    own = subprocess.run(
+        ["make", "-pn", "run"],
+        cwd=ROOT,
+        env={**bare, "HOLDFAST_APPS": "mine"},
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    assert "HOLDFAST_AGENTS =" not in own
 
 
 def test_the_clients_of_the_readme_in_process(mail: dict[str, str], tmp_path: Path) -> None:

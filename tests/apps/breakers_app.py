@@ -9,6 +9,7 @@ from pathlib import Path
 from langchain_core.messages import HumanMessage
 from pydantic import BaseModel
 
+from holdfast.domain.redelivery import Backoff
 from holdfast.pipelines.context import current_run
 from holdfast.pipelines.pipeline import Pipeline
 from holdfast.pipelines.state import State
@@ -61,6 +62,21 @@ async def breaks(state: State[Job]) -> None:
 
 together = split.parallel("together", [asks, breaks])
 split.start(together)
+
+uneven = one("test.uneven", retries=1, backoff=Backoff(first=0.01, most=0.01))
+asks_too = uneven.model("asks", prompt="asks", alias="fast")
+
+
+@uneven.node
+async def away_once(state: State[Job]) -> str:
+    tried = Path(state.event.folder) / "tried"
+    if not tried.exists():
+        tried.touch()
+        raise ConnectionRefusedError("nobody listens")
+    return "there"
+
+
+uneven.start(uneven.parallel("all", [asks_too, away_once]))
 
 lasting = one("test.lasting", durable=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,13 @@ async def call(event: Order | Line, name: str) -> int:
 
 version = os.environ.get("CHILDREN_APP_VERSION", "1")
 
-price = Pipeline("child.price", version=version, event=Line, scripted=say)
+price = Pipeline(
+    "child.price",
+    version=version,
+    event=Line,
+    scripted=say,
+    dedup=timedelta(hours=1),  # which is for senders: each try of a child runs
+)
 
 
 @price.node

@@ -80,6 +80,22 @@ async def gate(state: State) -> str:
 gated.start(before)
 gated.chain(before, gate)
 
+counted = Pipeline("test.counted", version="1", event=Job)
+
+
+@counted.node
+async def effect(state: State) -> str:
+    """Does what must not be done twice, once its gate is open."""
+    folder, number = Path(state.event.folder), state.event.text
+    (folder / f"begun-{number}").touch()
+    await there(folder / f"open-{number}")
+    with (folder / "effects").open("a") as effects:
+        effects.write(f"{number}\n")
+    return number
+
+
+counted.start(effect)
+
 stairs = Pipeline("test.stairs", version="1", event=Job)
 
 

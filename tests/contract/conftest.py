@@ -145,6 +145,7 @@ class Make:
         values: dict[str, Any] = {
             "step": step,
             "n": n,
+            "call": 1,
             "seq": 2,
             "end_seq": 3,
             "status": StepStatus.SUCCEEDED,

@@ -77,6 +77,15 @@ class TestRedisBus(BusContract):
         await rung.until(Notice(ENDED, "last"))
         assert rung.notices == [Notice(QUEUED), Notice(ENDED, "last")]
 
+    async def test_rings_for_an_agent_say_which(self, one: RedisBus, two: Bus) -> None:
+        rung = Heard(two, QUEUED, ENDED)
+        for number in range(1000):
+            one.publish(Notice(QUEUED, f"e{number}", target="ab"[number % 2]))
+        one.publish(Notice(ENDED, "last", session_id="s"))
+        await rung.until(Notice(ENDED, "last", session_id="s"))
+        rings = [Notice(QUEUED, target="a"), Notice(QUEUED, target="b")]
+        assert rung.notices == [*rings, Notice(ENDED, "last", session_id="s")]
+
     async def test_what_is_sent_right_before_closing_arrives(self, one: Bus, two: Bus) -> None:
         heard = Heard(two, ENDED, CANCEL)
         one.publish(Notice(ENDED, "a"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,26 @@ import pytest
 from sqlalchemy import create_engine, select
 from sqlalchemy.pool import NullPool
 
+from holdfast.domain.memory_items import NewItem
 from holdfast.errors import IllegalMove, SettingsError, StoreError, StoreLocked
 from holdfast.store import Store
-from holdfast.store.commands import Finish
+from holdfast.store.commands import Finish, PutItems, TakeProcesses
 from holdfast.store.copying import copy
-from holdfast.store.queries import EventById, RecordOf
+from holdfast.store.queries import (
+    ComparesVectors,
+    EventById,
+    NearestChunks,
+    RecordOf,
+    SearchItems,
+)
 from holdfast.store.registry import address, open_store
 from holdfast.store.tables import metadata
+from holdfast.store.vectors import literal
 from holdfast.testing.postgres import PostgresForTests
 
+from .agents_make import Talk
 from .conftest import Make
+from .test_store_knowledge import Shelf, vectors_of
 
 
 @pytest.fixture
@@ -85,6 +97,74 @@ async def test_every_row_arrives_as_it_was(
         assert record.payload().get(1).startswith("tab")
         (left,) = await Make(new).claimed()
         assert (await new.read(EventById(left.event_id, "local"))).deliveries == 1
+    finally:
+        await new.close()
+
+
+async def test_documents_are_found_in_the_copy(
+    old: Store, source: str, target: str, tmp_path: Path
+) -> None:
+    shelf = Shelf(old)
+    await shelf.put("manual", "Turn the red knob.", "Then wait.", year=2024)
+    await old.close()
+    copied = copy(source, target, home=tmp_path)
+    assert copied["chunks"] == 2
+    assert rows(target) == rows(source)
+    new = open_store(target, home=tmp_path)
+    try:
+        there = Shelf(new)
+        assert await there.words("knob", year={"gt": 2000}) == ["Turn the red knob."]
+        found = await there.collection()
+        (query,) = await vectors_of("Then wait.")
+        if await new.read(ComparesVectors()):
+            near = NearestChunks(
+                collection_id=found.id,
+                owner_id="a",
+                vector=literal(query),
+                conditions=(),
+                limit=1,
+            )
+            ((id_, score),) = await new.read(near)
+            assert (await there.texts([id_]), score) == (
+                ["Then wait."],
+                pytest.approx(1.0, abs=1e-5),
+            )
+    finally:
+        await new.close()
+
+
+async def test_agents_and_what_was_said_to_them_go_on_in_the_copy(
+    old: Store, source: str, target: str, tmp_path: Path
+) -> None:
+    talk = Talk(old)
+    agent = (await talk.agent()).id
+    said = await talk.exchange(agent, "one", "two", chat_id="c")
+    await talk.say(agent, "three", chat_id="c")
+    await old.write(
+        TakeProcesses(kind="agent", targets=[(agent, "local")], hub="h", host="x", lease_us=1)
+    )
+    vector = struct.pack("<2f", 1, 0)
+    item = NewItem(namespace=("a", "b"), key="k", value={}, vector=vector, embedded_by="e (2)")
+    await old.write(PutItems("local", [item, replace(item, key="l", vector=vector[::-1])]))
+    await old.close()
+    copied = copy(source, target, home=tmp_path)
+    assert rows(target) == rows(source)
+    tables = ("agents", "agent_versions", "processes", "sessions", "messages", "memory_items")
+    assert [copied[table] for table in tables] == [1, 1, 1, 1, 3, 2]
+    new = open_store(target, home=tmp_path)
+    try:
+        there = Talk(new)
+        again = await there.exchange(agent, "four", "five", chat_id="c")
+        assert again.session_id == said.session_id
+        (claimed,) = await there.claim(agent)
+        await there.finish(claimed, "six")
+        assert again.session_id is not None
+        window = await there.window(again.session_id)
+        assert sorted(one.content for one in window) == sorted(
+            ["one", "two", "three", "five", "four", "six"]
+        )
+        near = SearchItems(owner_id="local", near=vector, embedded_by="e (2)")
+        assert next(one.key for one in await new.read(near)) == "k"
     finally:
         await new.close()
 

@@ -12,7 +12,13 @@ from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.errors import HoldfastError, IllegalMove, NotFound
 from holdfast.store import Store
 from holdfast.store.commands import Cancel, Finish, Intervene, Intervened, Prune
-from holdfast.store.queries import EventById, ExecutionsOf, InterventionsOf, ListDeadLetters
+from holdfast.store.queries import (
+    EventById,
+    ExecutionsOf,
+    InterventionsOf,
+    ListDeadLetters,
+    OldEvents,
+)
 
 E, X = EventStatus, ExecutionStatus
 AWAY = {"code": "step_failed", "message": "away", "error_class": "temporary"}
@@ -144,7 +150,8 @@ async def test_they_are_listed_in_pages_by_filters(store: Store, make: Any) -> N
 async def test_pruning_takes_the_history_along(store: Store, make: Any) -> None:
     kept, gone = await dead(store, make), await dead(store, make)
     await store.write(deed(gone, Action.DISCARDED, reason="no"))
-    prune = Prune(owner_id="local", target="triage", before=2**60)
-    assert await store.write(prune) == 1
+    old = await store.read(OldEvents(owner_id="local", target="triage", before=2**60))
+    assert old == [gone]
+    assert await store.write(Prune(owner_id="local", event_ids=[kept, gone])) == 1
     assert await store.read(InterventionsOf(gone, "local")) == []
     assert (await store.read(EventById(kept, "local"))).status is E.DEAD

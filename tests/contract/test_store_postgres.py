@@ -5,18 +5,38 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from holdfast.domain.status import EventStatus
-from holdfast.errors import StoreError
+from holdfast.domain.agents import ProcessStatus
+from holdfast.domain.events import CHILD
+from holdfast.domain.ids import new_id
+from holdfast.domain.status import EventStatus, ExecutionStatus
+from holdfast.errors import NotFound, StoreError
 from holdfast.store import Store
-from holdfast.store.queries import CountEvents, Ping
+from holdfast.store.commands import (
+    BeatProcesses,
+    Cancel,
+    DeleteSession,
+    Finish,
+    MakeSession,
+    MoveProcess,
+    NewSession,
+    Reap,
+    TakeBack,
+    TakeProcesses,
+    WantProcess,
+)
+from holdfast.store.queries import CountEvents, Ping, ProcessOf
 from holdfast.store.registry import address, open_store
+
+from .agents_make import Talk, answer, count
+from .test_store_children import halt, wait
 
 
 @pytest.fixture
@@ -118,3 +138,128 @@ def test_without_the_driver_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreError, match=r"holdfast\[postgres\]"):
         open_store("postgresql://localhost/x", home=tmp_path)
+
+
+@pytest.mark.parametrize("deed", ["reap", "take back", "cancel", "finish"])
+async def test_a_parent_is_locked_before_its_children(
+    store: Store, make: Any, store_url: str, deed: str
+) -> None:
+    """Else two that want both wait for each other, and PostgreSQL ends one of them."""
+    parent = await make.running()
+    child_id = new_id()
+    await store.write(Finish(halt(make, parent, wait(child_id))))
+    (child,) = await make.claimed(versions={"quote": ("g1", "c1")}, lease_us=-1)
+    record = make.record(child, ExecutionStatus.FAILED)
+    record = replace(record, execution=replace(record.execution, origin=CHILD))
+    command: Any = {
+        "reap": Reap(lease_owner="boot-2"),
+        "take back": TakeBack("boot-1"),
+        "cancel": Cancel(child_id, "local"),
+        "finish": Finish(record),
+    }[deed]
+    engine = create_engine(address(store_url).sqlalchemy_url, poolclass=NullPool)
+    with engine.connect() as other, engine.connect() as watch:
+        hold = "SELECT id FROM events WHERE id = :id FOR UPDATE NOWAIT"
+        other.execute(text(hold), {"id": parent.event_id})
+        doing = asyncio.create_task(store.write(command))
+        await until_waiting(watch, doing)
+        other.execute(text(hold), {"id": child_id})  # held by who waits for us: an error
+        other.rollback()
+        await doing
+
+
+@pytest.mark.parametrize("deed", ["message", "session", "take", "want"])
+async def test_nothing_begins_for_an_agent_that_is_being_deleted(
+    store: Store, store_url: str, deed: str
+) -> None:
+    """Who comes beside it waits, finds no agent, and leaves nothing."""
+    talk = Talk(store)
+    agent = (await talk.agent()).id
+    command: Any = {
+        "message": talk.submit(agent),
+        "session": MakeSession(NewSession(id=new_id(), owner_id="local", agent_id=agent)),
+        "take": TakeProcesses(
+            kind="agent", targets=[(agent, "local")], hub="h", host="x", lease_us=1
+        ),
+        "want": WantProcess(kind="agent", target=agent, owner_id="local", wanted="on"),
+    }[deed]
+    engine = create_engine(address(store_url).sqlalchemy_url, poolclass=NullPool)
+    with engine.connect() as other, engine.connect() as watch:
+        other.execute(text("SELECT id FROM agents FOR UPDATE"))
+        doing = asyncio.create_task(store.write(command))
+        await until_waiting(watch, doing)
+        for table in ("agent_versions", "agents"):
+            other.execute(text(f"DELETE FROM {table}"))
+        other.commit()
+        if deed == "take":
+            assert await doing == []
+        else:
+            with pytest.raises(NotFound):
+                await doing
+    for table in ("processes", "sessions", "messages", "events"):
+        assert count(store_url, table) == 0, table
+
+
+@pytest.mark.parametrize("deed", ["finish", "delete"])
+async def test_a_session_is_locked_before_its_turns(
+    store: Store, store_url: str, deed: str
+) -> None:
+    """As a message that comes in does: else PostgreSQL ends one of the two."""
+    talk = Talk(store)
+    agent = (await talk.agent()).id
+    said = await talk.say(agent)
+    (claimed,) = await talk.claim(agent)
+    assert said.session_id is not None
+    run = talk.make.execution(claimed, session_id=claimed.session_id)
+    command: Any = {
+        "finish": Finish(talk.make.record(claimed, execution=run, answers=(answer(),))),
+        "delete": DeleteSession(said.session_id, "local"),
+    }[deed]
+    engine = create_engine(address(store_url).sqlalchemy_url, poolclass=NullPool)
+    with engine.connect() as other, engine.connect() as watch:
+        hold = "SELECT id FROM {} WHERE id = :id FOR UPDATE NOWAIT"
+        other.execute(text(hold.format("sessions")), {"id": said.session_id})
+        doing = asyncio.create_task(store.write(command))
+        await until_waiting(watch, doing)
+        other.execute(text(hold.format("events")), {"id": said.id})
+        other.rollback()
+        await doing
+
+
+@pytest.mark.parametrize("deed", ["take", "beat", "move"])
+async def test_who_looks_at_a_process_while_it_is_taken_sees_who_has_it(
+    store: Store, store_url: str, deed: str
+) -> None:
+    """Two hubs find the same lease over: the second one reads after the first has written."""
+    agent = (await Talk(store).agent()).id
+    targets = [(agent, "local")]
+    take = TakeProcesses(kind="agent", targets=targets, hub="hub-1", host="x", lease_us=-1)
+    (mine,) = await store.write(take)
+    command: Any = {
+        "take": TakeProcesses(kind="agent", targets=targets, hub="hub-3", host="x", lease_us=9),
+        "beat": BeatProcesses(hub="hub-1", held=[("agent", agent, mine.fence, 1)], lease_us=9),
+        "move": MoveProcess(
+            kind="agent", target=agent, hub="hub-1", fence=mine.fence, status=ProcessStatus.RUNNING
+        ),
+    }[deed]
+    engine = create_engine(address(store_url).sqlalchemy_url, poolclass=NullPool)
+    taken = f"UPDATE processes SET hub = 'hub-2', fence = fence + 1, lease_until = {2**60}"
+    with engine.connect() as other, engine.connect() as watch:
+        other.execute(text(taken))
+        doing = asyncio.create_task(store.write(command))
+        await until_waiting(watch, doing)
+        other.commit()
+        assert not await doing
+    stands = await store.read(ProcessOf("agent", agent, "local"))
+    assert stands is not None
+    assert (stands.hub, stands.fence, stands.lease_until) == ("hub-2", mine.fence + 1, 2**60)
+
+
+async def until_waiting(watch: Connection, doing: asyncio.Task[Any]) -> None:
+    """Until a lock is waited for."""
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    async with asyncio.timeout(30):
+        while not watch.execute(waits).scalar():
+            assert not doing.done(), "it needed no lock"
+            watch.rollback()
+            await asyncio.sleep(0.01)

@@ -40,10 +40,17 @@ def tamper(store_url: str, sql: str) -> None:
 
 
 ACROSS_OWNERS = {
+    "AgentsWithWork",
+    "AllAgents",
     "AllBreakers",
+    "AllCaches",
+    "AllBudgets",
     "AllHubs",
     "AllKeys",
+    "AllLabels",
+    "AllProcesses",
     "AtRest",
+    "ComparesVectors",
     "Space",
     "StillReady",
     "PausedPipelines",
@@ -51,6 +58,7 @@ ACROSS_OWNERS = {
     "CountQueued",
     "LeasesOf",
     "Ping",
+    "ProcessesLeft",
 }
 """Questions of the hub itself."""
 
@@ -109,6 +117,24 @@ async def test_executions_are_filtered(store: Store, make: Any) -> None:
     assert await found(name="triage") == [running.execution_id, done.execution_id]
     assert await found(name="other") == []
     assert await found(since=running.started_at) == [running.execution_id]
+
+
+async def test_suspicious_executions_are_found_and_stay_so(store: Store, make: Any) -> None:
+    flagged, clean, running = [await make.running() for _ in range(3)]
+    told = make.execution(flagged, flags={"suspicious": ["injection: ignore all"]})
+    await store.write(Finish(make.record(flagged, execution=told)))
+    quoting = make.execution(clean, flags={"recording_faults": ['"suspicious":["x"]']})
+    await store.write(Finish(make.record(clean, execution=quoting)))
+
+    async def found(**filters: Any) -> list[str]:
+        pages = await store.read(ListExecutions(owner_id="local", **filters))
+        return [execution.id for execution in pages]
+
+    assert await found(suspicious=True) == [flagged.execution_id]
+    assert await found(suspicious=False) == [running.execution_id, clean.execution_id]
+    assert await found(suspicious=True, before=flagged.execution_id) == []
+    assert await found(suspicious=True, status=ExecutionStatus.FAILED) == []
+    assert await store.read(ListExecutions(owner_id="other", suspicious=True)) == []
 
 
 async def test_no_read_shows_another_owners_things(store: Store, make: Any) -> None:

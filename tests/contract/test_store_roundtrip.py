@@ -57,6 +57,7 @@ step_rows = st.fixed_dictionaries(
 )
 attempt_rows = st.fixed_dictionaries(
     {
+        "call": maybe(small),
         "seq": small,
         "end_seq": maybe(small),
         "status": st.sampled_from(StepStatus),

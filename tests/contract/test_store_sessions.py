@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,11 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
+from holdfast.domain.ids import now_us
 from holdfast.domain.redelivery import Backoff, Redelivery
 from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.store import Store
-from holdfast.store.commands import Cancel, Finish, Reap, TakeBack, Wake
+from holdfast.store.commands import Cancel, Finish, Reap, TakeBack, Wake, leases
 from holdfast.store.queries import CountEvents, EventById, ExecutionById
 from holdfast.store.registry import address
 
@@ -53,6 +55,37 @@ async def test_sessions_and_what_has_none_never_wait_for_each_other(make: Any) -
     alone = [await turn(make, None) for _ in range(2)]
     assert await claimed(make) == [mine[0], yours[0], other, *alone]
     assert await claimed(make) == []
+
+
+async def test_a_turn_does_not_seem_to_begin_before_the_end_that_let_it(
+    store: Store, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await turn(make)
+    await turn(make)
+    (one,) = await make.claimed()
+    looks, ended = threading.Event(), threading.Event()
+    pick = leases._pick
+
+    def late(*given: Any) -> Any:
+        looks.set()
+        assert ended.wait(20)
+        return pick(*given)
+
+    monkeypatch.setattr(leases, "_pick", late)
+    if not store.lanes_apart:  # nobody else writes while a claim looks
+        ended.set()
+        run = make.execution(one, finished_at=now_us())
+        await store.write(Finish(make.record(one, execution=run)))
+    claiming = asyncio.create_task(make.claimed())
+    assert await asyncio.to_thread(looks.wait, 20)
+    if store.lanes_apart:
+        run = make.execution(one, finished_at=now_us())
+        await store.write(Finish(make.record(one, execution=run)))
+        ended.set()
+    (two,) = await claiming
+    before = await store.read(ExecutionById(one.execution_id, "local"))
+    assert before.finished_at is not None
+    assert two.started_at >= before.finished_at
 
 
 async def test_the_better_turn_runs_first_while_none_has_begun(store: Store, make: Any) -> None:

@@ -12,8 +12,17 @@ from holdfast.domain.dead_letters import Action
 from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.errors import SingletonBusy
 from holdfast.store import Store
-from holdfast.store.commands import Cancel, Finish, Intervene, Prune, Submit, Submitted, Wake
-from holdfast.store.queries import CountEvents
+from holdfast.store.commands import (
+    Cancel,
+    Finish,
+    Intervene,
+    Prune,
+    Submit,
+    Submitted,
+    Wake,
+    unique,
+)
+from holdfast.store.queries import CountEvents, OldEvents
 
 E, X = EventStatus, ExecutionStatus
 AWAY = {"code": "step_failed", "message": "away", "error_class": "temporary"}
@@ -128,9 +137,20 @@ async def test_what_is_over_is_forgotten_and_what_is_pruned_stands_for_nothing(
     assert (await make.submitted(dedup_key="d1", dedup_us=HOUR)).id == first.id
     for claimed in await make.claimed():
         await store.write(Finish(make.record(claimed)))
-    assert await store.write(Prune(owner_id="local", target="triage", before=2**60)) == 2
+    ended = await store.read(OldEvents(owner_id="local", target="triage", before=2**60))
+    assert await store.write(Prune(owner_id="local", event_ids=ended)) == 2
     again = await make.submitted(dedup_key="d1", dedup_us=HOUR)
     assert (again.created, again.id == first.id) == (True, False)
+
+
+async def test_more_than_a_handful_that_are_over_are_forgotten_without_a_pause(
+    store: Store, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unique, "FORGET_AT_MOST", 2)
+    for number in range(3):
+        await make.submitted(dedup_key=f"over {number}", dedup_us=-1)
+    assert (await store.write(Wake(versions={}))).next_in_us == 0
+    assert (await store.write(Wake(versions={}))).next_in_us is None
 
 
 async def test_of_many_alike_at_once_one_is_stored(hubs: list[Store], make: Any) -> None:

@@ -18,7 +18,9 @@ from holdfast.errors import StoreError
 from holdfast.store import Store
 from holdfast.store.base import Command, Lane, Writes
 from holdfast.store.commands import Submit
-from holdfast.store.commands.leases import expired, next_runnable
+from holdfast.store.commands.horizon import WHOLE
+from holdfast.store.commands.leases import next_runnable
+from holdfast.store.commands.reaping import expired
 from holdfast.store.queries import CountEvents, Ping
 from holdfast.store.registry import address
 from holdfast.store.statements import Statement, postgres_compiler, sqlite_compiler
@@ -172,7 +174,7 @@ async def test_a_caller_whose_loop_is_gone_does_not_stop_the_writer(
     assert (await make.submitted()).created
 
 
-CLAIM = {"now": 2**60, "limit": 10, "name_0": "triage"}
+CLAIM = {"now": 2**60, "limit": 10, "name_0": "triage", **WHOLE._asdict()}
 REAP = {"now": 2**60, "limit": 10, "mine": "boot-1"}
 
 

@@ -37,6 +37,7 @@ class Office:
         self.log: list[tuple[str, str]] = []  # (what, execution or reason), in order
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.outcomes: list[dict[str, Any]] = []
+        self.spent: list[dict[str, Any]] = []
         self.refuse: str | None = None
         self.lost: set[str] = set()
         self._changed = asyncio.Event()
@@ -64,6 +65,9 @@ class Office:
         if self.refuse:
             raise PortError(self.refuse)
         return "a new event"
+
+    def on_spent(self, told: Mapping[str, Any]) -> None:
+        self.spent.append(dict(told))
 
     def on_outcome(self, told: Mapping[str, Any]) -> None:
         self.outcomes.append(dict(told))
@@ -148,6 +152,17 @@ async def desk(request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
         await office.until("ready")
         yield Desk(office, worker)
         await worker.kill()
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+async def test_one_that_is_told_to_leave_before_it_starts_does_so(kind: str) -> None:
+    office = Office()
+    worker = KINDS[kind](office)
+    worker.retire()
+    await worker.start()
+    assert await office.until("gone") == "stopped"
+    assert office.count("ready") == 0
+    await worker.gone()
 
 
 async def test_a_ready_worker_has_all_its_slots_free(desk: Desk) -> None:

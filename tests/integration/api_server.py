@@ -27,6 +27,7 @@ def api_parts(parts: Parts) -> ApiParts:
         kit=parts.kit,
         keyring=parts.keyring,
         ended=parts.ended,
+        talks=parts.talks,
         not_ready=parts.not_ready,
         version="0.0.0",
     )
@@ -35,7 +36,11 @@ def api_parts(parts: Parts) -> ApiParts:
 @asynccontextmanager
 async def hub_at(home: Path, **overrides: Any) -> AsyncIterator[HubForTests]:
     """A hub that runs graphs in this process, for tests that share one."""
-    environ = {"HOLDFAST_HOME": str(home), "HOLDFAST_APPS": "spine_app"}
+    environ = {
+        "HOLDFAST_HOME": str(home),
+        "HOLDFAST_APPS": "spine_app",
+        "HOLDFAST_MODELS": '{"fast": "scripted:fast"}',
+    }
     made = settings.load(overrides, environ=environ)
     await asyncio.to_thread(migrations.upgrade, made.store_url)
     async with run_hub(made, in_process=True) as parts:

@@ -25,7 +25,7 @@ from .conftest import HubForTests
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
 
-ROLES = {"both": "api,worker", "api": "api", "worker": "worker"}
+ROLES = {"both": "api,worker", "api": "api", "worker": "worker", "agents": "agents"}
 
 
 class Shared:

@@ -17,8 +17,13 @@ from fastapi.routing import APIRoute
 import holdfast
 from holdfast import settings
 from holdfast.api import (
+    agent_sse,
+    agents,
     application,
     breakers,
+    budgets,
+    collections,
+    context_cache,
     create_api,
     dead_letters,
     events,
@@ -26,11 +31,14 @@ from holdfast.api import (
     hubs,
     keys,
     pipelines,
+    prompts,
     recordings,
     retention,
     schedules,
     schemas,
+    sessions,
     system,
+    usage,
 )
 from holdfast.api.doorkeeper import OPEN, OPEN_PATHS, Door, KeyCheck, needed
 from holdfast.api.in_process import InProcessTransport
@@ -59,18 +67,40 @@ ROUTES = [
         hubs,
         pipelines,
         breakers,
+        context_cache,
+        prompts,
         recordings,
         schedules,
+        collections,
+        usage,
+        budgets,
+        agent_sse,
+        agents,
+        sessions,
         system,
     )
     for route in room.router.routes
     if isinstance(route, APIRoute)
 ]
 
+AGENT = {"simple": {"settings": {"model": "fast", "system_prompt": "private"}}}
+
 BODIES = {
+    "/api/v1/pipelines/{name}/estimate": {"data": {}},
+    "/api/v1/budgets": {"scope": "owner", "unit": "tokens", "amount": "1"},
     "/api/v1/executions/{execution_id}/migrate": {"version": "1"},
     "/api/v1/executions/{verb}": {"filter": {}},
+    "/api/v1/prompts": {"name": "of.another", "source": "{{ event }}"},
+    "/api/v1/prompts/{name:path}/labels/{label}": {"version": "file"},
     "/api/v1/schedules/{name}": {"cron": "* * * * *", "pipeline": "test.noop", "data": {}},
+    "/api/v1/collections/{name}/documents": {"key": "k", "text": "t"},
+    "/api/v1/collections/{name}/search": {"query": "q"},
+    "/api/v1/agents": {"name": "another", "config": AGENT},
+    "/api/v1/agents/{ref}": {"config": AGENT},
+    "/api/v1/agents/{ref}/messages": {"text": "hello"},
+    "/api/v1/sessions": {"agent": "helper"},
+    "/api/v1/sessions/{session_id}": {"title": "mine"},
+    "/api/v1/sessions/{session_id}/messages/{message_id}/feedback": {"feedback": "like"},
     "/api/v1/dead-letters/replay": {"filter": {}},
     "/api/v1/dead-letters/discard": {"filter": {}, "reason": "no more"},
     "/api/v1/dead-letters/{event_id}": {"data": {}},
@@ -84,7 +114,12 @@ DOORS = [(method, route) for route in ROUTES for method in sorted(route.methods)
 def path_of(route: APIRoute, **values: str) -> str:
     unknown = {"event_id": new_id(), "execution_id": new_id(), "key_id": "unknown", "name": "x"}
     unknown["verb"] = "cancel"
+    unknown["budget_id"] = new_id()
     unknown["other_id"] = new_id()
+    unknown |= {"ref": "x", "session_id": new_id(), "message_id": new_id()}
+    unknown |= {"label": "production", "version": "x"}
+    if route.path.endswith("/versions/{version}") and "{ref}" in route.path:
+        unknown["version"] = "1"
     return route.path_format.format(**(unknown | values))
 
 
@@ -233,9 +268,13 @@ def test_every_route_declares_its_scope() -> None:
     assert {needed(route) for route in ROUTES if route.path in changing} >= {"write"}
     for method, route in DOORS:
         everybodys = any(part in route.path for part in ("/keys", "/hubs"))
-        if everybodys or ("/breakers" in route.path and method != "GET"):
+        set_for_all = any(part in route.path for part in ("/breakers", "/budgets"))
+        # Their tools and graphs are code of the hub's machine.
+        code = route.path.endswith("/rollback") and "/agents/" in route.path
+        code = code or (route.path in ("/api/v1/agents", "/api/v1/agents/{ref}"))
+        if everybodys or ((set_for_all or code) and method != "GET"):
             assert needed(route) == "admin"
-        elif method != "GET":
+        elif method != "GET" and not route.path.endswith(("/search", "/estimate")):  # store nothing
             assert needed(route) == "write"
 
 
@@ -381,6 +420,52 @@ async def test_no_route_shows_or_touches_what_is_another_owners(
         assert [await mine.event(one["id"]) for one in (running, ended)] == before
         (tmp_path / "open").touch()
         assert (await mine.wait(running["id"], TIMEOUT_S))["status"] == "succeeded"
+
+
+WITH_BODY = ("POST", "PUT", "PATCH")
+
+TALKS = [(method, route) for method, route in DOORS if {"agents", "sessions"} & set(route.tags)]
+
+
+@pytest.mark.parametrize(("method", "route"), TALKS, ids=named)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_nobody_sees_or_touches_another_owners_agents_and_what_is_said_to_them(
+    shared: Doors, method: str, route: APIRoute
+) -> None:
+    mine, theirs = await shared.key("team-a"), await shared.key("team-b")
+
+    async def my(method: str, path: str, **rest: Any) -> Any:
+        answer = await shared.ask(method, f"/api/v1{path}", mine, **rest)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    agent = await my("PUT", "/agents/helper", json={"config": AGENT})
+    await my("POST", "/agents/helper/stop")
+    said = await my("POST", "/agents/helper/messages", json={"text": "private"})
+    session = f"/sessions/{said['session_id']}"
+
+    async def everything() -> list[Any]:
+        paths = ("/agents/helper", "/agents/helper/versions", session, f"{session}/messages")
+        return [await my("GET", path) for path in paths]
+
+    before = await everything()
+    ids = {"session_id": said["session_id"], "message_id": said["message_id"]}
+    for ref in ("helper", agent["id"]):
+        path = path_of(route, ref=ref, **ids)
+        query = {"session_id": said["session_id"]} if path.endswith("/sse") else {}
+        query |= {"a": 1, "b": 1} if path.endswith("/diff") else {}
+        body = BODIES.get(route.path)
+        rest = {"params": query} | ({"json": body} if body and method in WITH_BODY else {})
+        answer = await shared.ask(method, path, theirs, **rest)
+        by_name = route.path == "/api/v1/agents/{ref}" and method == "PUT" and ref == "helper"
+        made_their_own = by_name or route.path == "/api/v1/agents"
+        if "{" in route.path and not made_their_own:
+            assert answer.status_code == 404, answer.text
+        assert said["id"] not in answer.text
+        if not made_their_own:
+            assert "private" not in answer.text
+        assert await everything() == before
+    await shared.ask("DELETE", "/api/v1/agents/helper", theirs)  # the one they may have made
 
 
 async def test_owners_share_no_idempotency_keys_and_several_keys_share_an_owner(

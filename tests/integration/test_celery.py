@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -25,40 +24,14 @@ from holdfast.testing.postgres import PostgresForTests
 from holdfast.testing.providers import FakeAnswer, FakeOpenAI
 from holdfast.testing.valkey import Valkey
 
+from .celery_stand import BROKERS, Stand, standing
 from .conftest import until, until_true
-from .several_hubs import CeleryProcess, HubHere, Shared
-
-BROKERS = ("redis", "rabbitmq")
+from .several_hubs import CeleryProcess, HubHere
 
 
 @pytest.fixture(scope="module", params=BROKERS)
 def broker(request: pytest.FixtureRequest) -> str:
     return request.getfixturevalue("redis_url" if request.param == "redis" else "amqp_url")
-
-
-class Stand(Shared):
-    """Hubs and Celery workers on one database, one bus and one broker."""
-
-    def __init__(self, folder: Path, database: str, bus: str, broker: str) -> None:
-        super().__init__(folder, database, bus)
-        self.queues: list[str] = []
-        self.environ |= {
-            "HOLDFAST_DISPATCH": "celery",
-            "HOLDFAST_CELERY_BROKER_URL": broker,
-            "HOLDFAST_CELERY_QUEUE": self.queue(),
-        }
-
-    def queue(self) -> str:
-        """A name for a queue, which is removed in the end."""
-        self.queues.append(f"holdfast-test-{uuid4().hex}")
-        return self.queues[-1]
-
-    def remove_queues(self) -> None:
-        app: Any = celery_bell.make_celery(self.environ["HOLDFAST_CELERY_BROKER_URL"], "")
-        with app.connection_for_write() as connection:
-            for queue in self.queues:
-                connection.default_channel.queue_delete(queue)
-        app.close()
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +41,8 @@ def stand(
     postgres: PostgresForTests,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stand]:
-    url = postgres.migrated()
-    stand = Stand(tmp_path_factory.mktemp("stand"), url, redis_url, broker)
-    yield stand
-    stand.remove_queues()
-    postgres.drop(url)
+    with standing(tmp_path_factory.mktemp("stand"), postgres, redis_url, broker) as stand:
+        yield stand
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +74,32 @@ async def test_a_worker_of_celerys_runs_what_a_hub_takes_in(hub: HubHere) -> Non
     assert [step["operation"] for step in shown["steps"]] == ["say", "judge"]
 
 
+@pytest.fixture
+def nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody rings for is not found either."""
+    monkeypatch.setattr(celery_bell, "AGAIN_S", 3600.0)
+
+
+async def test_the_next_turn_of_a_session_is_rung_for(
+    nobody_looks: None, hub: HubHere, tmp_path: Path
+) -> None:
+    """Its own message came while the one before it ran, and brought nothing."""
+
+    async def send(type: str, **data: str) -> str:
+        body = {"type": type, "data": data, "session_id": tmp_path.name}
+        return (await hub.http.post("/api/v1/events", json=body)).json()["id"]
+
+    first = await send("test.gated", folder=str(tmp_path))
+    await until(tmp_path / "pid-1")
+    second = await send("test.noop", text="next")
+    await hub.run("test.noop", text="of no session")  # the message has come by now
+    (tmp_path / "open").touch()
+    for event_id in (first, second):
+        assert (await hub.ended(event_id)).status is EventStatus.SUCCEEDED
+
+
 async def test_a_killed_child_is_found_out_and_its_event_runs_again(
-    hub: HubHere, tmp_path: Path
+    nobody_looks: None, hub: HubHere, tmp_path: Path
 ) -> None:
     event_id = await hub.post("test.gated", folder=str(tmp_path))
     victim = int(await until(tmp_path / "pid-1"))

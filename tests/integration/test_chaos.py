@@ -9,6 +9,7 @@ SHORT = [
     ("sqlite", "claim.after", "runner"),
     ("sqlite", "finish.before", "hub"),
     ("postgresql", "step.after", "database"),
+    ("celery-redis", "step.before", "runner"),
 ]
 
 

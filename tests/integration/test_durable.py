@@ -8,6 +8,7 @@ import random
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,9 @@ class Lives:
         for worker in hub.crew.workers:
             under_way = {hub.kit.journal.get(one) for one in worker.in_flight}
             if not worker.solo and event_id in {one.event_id for one in under_way if one}:
-                os.kill(worker.pid, signal.SIGKILL)
-                self.kills += 1
+                with suppress(ProcessLookupError):  # it is dead, and nobody has noticed yet
+                    os.kill(worker.pid, signal.SIGKILL)
+                    self.kills += 1
 
 
 @pytest.fixture

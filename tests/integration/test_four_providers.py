@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import ExitStack
 from decimal import Decimal
 
@@ -16,6 +16,7 @@ from holdfast.domain.ids import new_id
 from holdfast.engine import Engine
 from holdfast.engine.threads import ExecutionThreads
 from holdfast.llm.factory import Models
+from holdfast.pipelines.context import current_run
 from holdfast.pipelines.pipeline import Pipeline
 from holdfast.pipelines.policy import Backoff
 from holdfast.pipelines.registry import Registry
@@ -61,13 +62,13 @@ def clean(servers):
         server.answer(())
 
 
-def config(servers, alias, provider, **parameters):
+def config(servers, alias, provider, **fields):
     return ModelConfig(
         alias=alias,
         provider=provider,
         model=FAKES[provider][1],
         base_url=servers[provider].url,
-        parameters=parameters,
+        **fields,
     )
 
 
@@ -195,25 +196,54 @@ def broken(answer):
     return any(fault is not None for fault in faults)
 
 
-async def test_what_is_recorded_is_what_the_servers_counted(servers):
+def by_nodes(servers, name, instead):
+    """Retries and the stand-in are the node's."""
+    p = Pipeline(f"mail.{name}", version="1", event=Mail)
+    other = p.model("other", prompt="Again: {{ event.body }}", alias=instead)
+    p.start(
+        p.model(
+            "first",
+            prompt="Say something of {{ event.body }}",
+            alias=name,
+            retries=2,
+            backoff=Backoff(first=0.01, most=0.01),
+            on_failure=other,
+        )
+    )
+    return p, config(servers, name, name)
+
+
+def by_aliases(servers, name, instead):
+    """They are the alias's, for whole answers and for streams."""
+    p = Pipeline(f"mail.{name}", version="1", event=Mail)
+    asks = p.model("first", prompt="Say something of {{ event.body }}", alias=name)
+
+    @p.node
+    async def reads(state):
+        model = current_run().models.chat(name).model
+        return "".join([str(piece.text) async for piece in model.astream(state.event.body or "?")])
+
+    p.start(asks)
+    p.chain(asks, reads)
+    alias = config(
+        servers,
+        name,
+        name,
+        retries=2,
+        backoff={"first": 0.01, "most": 0.01},
+        fallbacks=[instead],
+        time_limit_s=600,
+    )
+    return p, alias
+
+
+@pytest.mark.parametrize("declared", [by_nodes, by_aliases])
+async def test_what_is_recorded_is_what_the_servers_counted(servers, declared):
     chances = {name: Chance(name, 7) for name in NAMES}
     pipelines, configs = [], {}
     for at, name in enumerate(NAMES):
         servers[name].answer(chances[name])
-        configs[name] = config(servers, name, name)
-        instead = NAMES[(at + 1) % len(NAMES)]
-        p = Pipeline(f"mail.{name}", version="1", event=Mail)
-        other = p.model("other", prompt="Again: {{ event.body }}", alias=instead)
-        p.start(
-            p.model(
-                "first",
-                prompt="Say something of {{ event.body }}",
-                alias=name,
-                retries=2,
-                backoff=Backoff(first=0.01, most=0.01),
-                on_failure=other,
-            )
-        )
+        p, configs[name] = declared(servers, name, NAMES[(at + 1) % len(NAMES)])
         pipelines.append(p)
     runs = Runs(pipelines, configs)
     started = []
@@ -225,7 +255,16 @@ async def test_what_is_recorded_is_what_the_servers_counted(servers):
 
     attempts = [attempt for record in records for attempt in record.attempts]
     assert len(attempts) == sum(len(server.requests) for server in servers.values()) > CALLS
-    assert any(step.operation == "other" for record in records for step in record.steps)
+    if declared is by_nodes:
+        assert any(step.operation == "other" for record in records for step in record.steps)
+    else:
+        calls = defaultdict(list)
+        for record in records:
+            for attempt in record.attempts:
+                calls[record.running.id, attempt.step, attempt.call].append(attempt)
+        assert any(len({a.provider for a in tries}) > 1 for tries in calls.values())
+        for tries in calls.values():
+            assert all(a.status == "failed" for a in tries[:-1]), "nothing follows an answer"
     for name in NAMES:
         mine = [attempt for attempt in attempts if attempt.provider == name]
         said = chances[name].said

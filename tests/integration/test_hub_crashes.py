@@ -203,7 +203,7 @@ async def test_a_hub_killed_right_after_accepting_loses_nothing(
 async def test_a_hub_killed_in_mid_run_is_taken_over_at_once(
     open_hub: OpenHub, hub_environ: dict[str, str], database: str, tmp_path: Path
 ) -> None:
-    """The lease is 15 s; the restarted hub does not wait for it."""
+    """The restarted hub does not wait for the lease."""
     with hub_in_process_of_its_own(
         hub_environ, "in mid-run", type="test.gated", folder=str(tmp_path)
     ) as killed:

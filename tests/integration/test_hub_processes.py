@@ -48,6 +48,11 @@ async def rested(http: httpx.AsyncClient, event_id: str) -> Any:
     return event
 
 
+async def shown(http: httpx.AsyncClient, execution_id: str) -> Any:
+    """An execution with its steps and what the models were asked."""
+    return (await http.get(f"/api/v1/executions/{execution_id}")).json()
+
+
 async def test_what_a_killed_hub_ran_is_taken_in_by_its_neighbour(
     shared: Shared, tmp_path: Path
 ) -> None:
@@ -140,8 +145,8 @@ async def test_a_rolling_restart_refuses_nobody_and_runs_nothing_twice(shared: S
         await sending
         async with client(urls[-1]) as http:
             events = [await rested(http, event_id) for event_id in accepted]
-    assert {event["status"] for event in events} == {"succeeded"}
     assert [len(event["executions"]) for event in events] == [1] * len(events)
+    assert {event["status"] for event in events} == {"succeeded"}
     assert len(set(accepted)) == len(accepted) >= 80
 
 
@@ -161,12 +166,18 @@ async def test_a_hub_that_stood_still_past_its_leases_changes_nothing_any_more(
                     await until(tmp_path / "pid-2")
                     (tmp_path / "open").touch()
                     event = await rested(http, event_id)
+                    newer = await shown(http, event["execution_id"])
                     frozen.send(signal.SIGCONT)
                     while "execution.superseded" not in frozen.log:
                         await asyncio.sleep(0.05)
                     again = await rested(http, event_id)
+                    (late,) = {one["id"] for one in again["executions"]} - {newer["id"]}
+                    assert await shown(http, newer["id"]) == newer
+                    lost = await shown(http, late)
             assert (event["status"], event["deliveries"], event["crashes"]) == ("succeeded", 2, 1)
-            assert again["execution_id"] == event["execution_id"]
-            assert again["result"] == event["result"]
-            statuses = [one["status"] for one in again["executions"]]
-            assert sorted(statuses) == ["succeeded", "superseded"]
+            assert [step["operation"] for step in lost["steps"]] == ["before", "gate"]
+            for one in (event, again):
+                one["executions"] = {run.pop("id"): run for run in one["executions"]}
+            before, after = event["executions"].pop(late), again["executions"].pop(late)
+            assert (before["status"], after["status"]) == ("crashed", "superseded")
+            assert again == event, "its data, outcome, counts and the newer execution"

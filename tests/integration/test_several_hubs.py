@@ -14,9 +14,11 @@ from holdfast.domain.keys import Scope
 from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.errors import HoldfastError, SettingsError
 from holdfast.hub import dispatch, leases
+from holdfast.hub import prompts as hub_prompts
 from holdfast.hub import timers as hub_timers
 from holdfast.operations import elsewhere, keyring, read, wait
 from holdfast.settings import load
+from holdfast.testing.ports import start_of
 from holdfast.testing.postgres import PostgresForTests
 from holdfast.testing.valkey import Valkey
 
@@ -44,9 +46,11 @@ def by_notice_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is looked for: what is not told over the bus is never known."""
     monkeypatch.setattr(dispatch, "SWEEP_S", NEVER_S)
     monkeypatch.setattr(leases, "BEAT_S", NEVER_S)
+    monkeypatch.setattr(leases, "REAP_S", NEVER_S)
     monkeypatch.setattr(hub_timers, "SWEEP_S", NEVER_S)
     monkeypatch.setattr(wait, "SWEEP_S", NEVER_S)
     monkeypatch.setattr(keyring, "SWEEP_S", NEVER_S)
+    monkeypatch.setattr(hub_prompts, "SWEEP_S", NEVER_S)
     monkeypatch.setattr("holdfast.operations.progress.HEARTBEAT_S", NEVER_S)
     monkeypatch.setattr(elsewhere, "LIST_S", 20.0)
 
@@ -299,7 +303,7 @@ async def test_another_owner_sees_nothing_of_it_from_anywhere(
         ({"HOLDFAST_ROLES": "worker"}, "HOLDFAST_ROLES: SQLite allows exactly one hub"),
         ({"HOLDFAST_BUS_URL": "redis://x"}, "HOLDFAST_BUS_URL: SQLite allows exactly one hub"),
         ({"HOLDFAST_ROLES": "api,cook"}, "HOLDFAST_ROLES"),
-        ({"HOLDFAST_ROLES": "api,agents"}, "no hub can take the role agents yet"),
+        ({"HOLDFAST_ROLES": "api,agents"}, "HOLDFAST_ROLES: SQLite allows exactly one hub"),
         ({"HOLDFAST_ROLES": ","}, "a hub needs a role"),
     ],
 )
@@ -311,3 +315,57 @@ def test_what_cannot_be_is_refused(environ: dict[str, str], said: str) -> None:
 def test_roles_are_kept_in_one_order() -> None:
     environ = {"DATABASE_URL": "postgresql://a/b", "HOLDFAST_ROLES": "worker, api,worker"}
     assert load(environ=environ).roles == ("api", "worker")
+
+
+async def test_a_label_moved_at_one_hub_counts_at_the_other(
+    shared: Shared, by_notice_only: None, tmp_path: Path
+) -> None:
+    shared.environ["HOLDFAST_APPS"] = "prompting.app"
+    shared.environ["HOLDFAST_MODELS"] = '{"fast": "scripted:rules"}'
+    source = "Judge.\n--- dynamic ---\n{{ event.body }}, better"
+    async with shared.hub("one", "api") as api, shared.hub("two", "worker") as worker:
+
+        async def versions(event_id: str) -> list[str]:
+            await api.ended(event_id)
+            path = f"/api/v1/executions/{await execution_of(api, event_id)}"
+            steps = (await api.http.get(path)).json()["steps"]
+            return [
+                one["prompt"]["version"]
+                for step in steps
+                for one in step["attempts"]
+                if one["prompt"]
+            ]
+
+        async def knows(version: str) -> bool:
+            claimed = _claim("prompting.judging")
+            declared = worker.kit.registry.get(claimed.target)
+            return (
+                worker.parts.hub._prompts.pins(claimed, declared)["mail/judge@production"]
+                == version
+            )
+
+        running = await api.post("prompting.judging", body="dear", folder=str(tmp_path))
+        await until(tmp_path / "waits")
+        body = {"name": "mail/judge", "source": source}
+        made = (await api.http.post("/api/v1/prompts", json=body)).json()["version"]
+        moved = await api.http.put(
+            "/api/v1/prompts/mail/judge/labels/production", json={"version": made}
+        )
+        assert moved.status_code == 200, moved.text
+        await until_true(lambda: knows(made))  # told, for nothing is looked for
+        (tmp_path / "open").touch()
+        before = await versions(running)
+        assert made not in before
+        assert await versions(await api.post("prompting.judging", body="dear")) == [
+            made,
+            made,
+            before[2],
+        ]
+        back = "/api/v1/prompts/mail/judge/labels/production"
+        await api.http.put(back, json={"version": "file"})
+        await until_true(lambda: knows(before[0]))
+        assert await versions(await api.post("prompting.judging", body="dear")) == before
+
+
+def _claim(target: str) -> Any:
+    return start_of("execution", target=target, owner_id=LOCAL_OWNER).claimed

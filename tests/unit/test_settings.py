@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,15 @@ def test_a_runner_inherits_no_setting_and_no_key_that_no_alias_uses() -> None:
     assert {"DATABASE_URL", "HOLDFAST_HOME"} <= passed.runner_environment().keys()
 
 
+def test_a_zygote_imports_what_the_runners_of_this_hub_need() -> None:
+    assert load(environ={}).preload() == ("holdfast.llm.scripted", "holdfast.agents.build")
+    environ = {"OPENAI_API_KEY": "sk-x", "DATABASE_URL": "postgresql://a/b"}
+    made = load(environ={**environ, "HOLDFAST_ROLES": "api,worker"})
+    assert made.preload() == ("holdfast.llm.openai",)
+    for module in (*load(environ={}).preload(), *made.preload()):
+        import_module(module)
+
+
 @pytest.mark.parametrize("page", ["docs/settings.md", ".env.example"])
 def test_every_setting_is_documented_and_no_other(page: str) -> None:
     text = (ROOT / page).read_text()
@@ -127,3 +137,56 @@ def test_no_vendors_key_reaches_a_runner_unless_an_alias_uses_it():
     assert load(environ=environ).runner_environment() == {}
     used = load(environ={**environ, "HOLDFAST_MODELS": '{"own": "google:gemini-3.8-flash"}'})
     assert used.runner_environment() == {"GOOGLE_API_KEY": "secret of GOOGLE_API_KEY"}
+
+
+ALIASES = """\
+fast: openai:gpt-4.1-mini
+steady:
+  model: openai:gpt-4.1
+  retries: 2
+  fallbacks: [fast]
+  limits: {in_flight: 4}
+"""
+
+
+def test_aliases_may_stand_in_a_file_and_the_variable_wins(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(ALIASES)
+    environ = {"HOLDFAST_MODELS_FILE": str(file), "OPENAI_API_KEY": "k"}
+    steady = load(environ=environ).model_configs()["steady"]
+    assert (steady.retries, steady.fallbacks, steady.limits) == (2, ("fast",), {"in_flight": 4})
+    environ["HOLDFAST_MODELS"] = '{"fast": "openai:other"}'
+    both = load(environ=environ).model_configs()
+    assert (both["fast"].model, both["steady"].model) == ("other", "gpt-4.1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("retries: 2", "retrys: 2", ":4: alias 'steady', retrys: unknown field"),
+        ("in_flight: 4", "in_fligth: 4", ":6: alias 'steady', limits, in_fligth: unknown field"),
+        ("[fast]", "[slow]", ":5: alias 'steady', fallbacks: there is no alias 'slow'"),
+        ("[fast]", "[steady]", ":5: alias 'steady', fallbacks: they lead back"),
+        ("gpt-4.1\n", "gpt-4.1\n  retries: 2\n", "the key"),
+        ("fast: openai:", "fast: opnai:", ":1: alias 'fast': unknown provider"),
+        (ALIASES, "- a list", ":1: expected aliases"),
+        (ALIASES, "a: [", "no YAML"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_told_with_its_line(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    file = tmp_path / "models.yaml"
+    assert old in ALIASES
+    file.write_text(ALIASES.replace(old, new))
+    settings = load(environ={"HOLDFAST_MODELS_FILE": str(file), "OPENAI_API_KEY": "k"})
+    with pytest.raises(SettingsError) as caught:
+        settings.model_configs()
+    assert str(file) in str(caught.value)
+    assert told in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    settings = load(environ={"HOLDFAST_MODELS_FILE": str(tmp_path / "none.yaml")})
+    with pytest.raises(SettingsError, match=r"none\.yaml cannot be read"):
+        settings.model_configs()

@@ -69,7 +69,8 @@ def test_the_card_compiles_to_the_same_graph(twins):
     ]
     assert asking[0] == asking[1]
     prompts = [
-        [p.source for n in ns.values() if n.kind == "model" for p in n.prompts] for ns in nodes
+        [p.source for n in ns.values() if n.kind == "model" for p in n.wording.prompts]
+        for ns in nodes
     ]
     assert prompts[0] == prompts[1]
     assert (card.deadline, card.version, card.schema()) == (

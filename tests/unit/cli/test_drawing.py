@@ -314,3 +314,12 @@ def test_child_executions_stand_below_the_step_that_started_them(execution, step
     assert drawn[2].endswith("10 in  2 out  $0.010")
     assert "no price" in drawn[3]
     assert "with children  2 executions  ~10 in  ~2 out  $0.010" in drawn
+
+
+def test_an_agent_is_called_by_its_name_and_not_by_its_id(execution, render):
+    agent = {"id": "0199c0de-0000-7000-8000-000000000003", "name": "helpdesk"}
+    view = execution(name=agent["id"], kind="agent", agent=agent)
+    assert render(draw_execution(view, 100)).startswith("helpdesk v1  succeeded")
+    # One that was deleted since has only its id.
+    view["agent"]["name"] = None
+    assert render(draw_execution(view, 100)).startswith(agent["id"])

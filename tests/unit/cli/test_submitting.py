@@ -200,11 +200,11 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_options_make_one_event():
-    event = Line(0, given("notes", '{"x": 1}', "k")).event()
+    event = Line(0, given("notes", '{"x": 1}', idempotency_key="k", delay=None)).event()
 
     assert event == {"type": "notes", "data": {"x": 1}, "idempotency_key": "k"}
     with pytest.raises(InvalidInput, match="--data is not JSON"):
-        given("notes", "{", None)
+        given("notes", "{")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.cli import tables
 from holdfast.cli.tables import event_sheet, events_table, executions_table, pipelines_table
 from holdfast.cli.terminal import complain, show
 from holdfast.errors import InvalidInput, NotFound
@@ -92,3 +93,57 @@ def test_errors_say_what_where_and_what_to_do(capsys):
         "error: data.a is wrong␛",
         "error: there is no event 7",
     ]
+
+
+@pytest.fixture
+def drawn(monkeypatch, capsys):
+    """A table as it is shown."""
+
+    def draw(table):
+        monkeypatch.setenv("COLUMNS", "120")
+        show(table)
+        return capsys.readouterr().out
+
+    return draw
+
+
+def test_what_was_used_with_what_nobody_knows(drawn):
+    sums = {
+        "calls": 1200,
+        "tokens": {"input": 5000, "cached": 40, "output": 7},
+        "cost_usd": "0.25",
+        "saved_usd": "0",
+        "credits": 3,
+        "unknown": {"usage": 0, "cost": 2},
+        "estimated": 0,
+    }
+    view = {"by": "model", "items": [{"key": "a:b", **sums}, {"key": "", **sums}], "total": sums}
+    text = drawn(tables.usage_table(view))
+    assert "model" in text
+    assert text.count("$0.25 + ?") == 3
+    assert "total" in text
+    assert "~" not in text
+    guessed = sums | {"estimated": 4}
+    view = {"by": "model", "items": [{"key": "a:b", **sums}, {"key": "c", **guessed}]}
+    text = drawn(tables.usage_table(view | {"total": guessed}))
+    assert text.count("~5,000") == 2, "the sums that hold estimates, and no other"
+    assert "~ 4 calls with estimated tokens" in text
+
+
+def test_what_is_left_of_budgets(drawn):
+    budget = {"title": "owner a day", "unit": "usd", "id": "b1", "amount": "2"}
+    views = [
+        {**budget, "spent": "0.5", "set_aside": "0.1"},
+        {**budget, "spent": None, "set_aside": None},
+    ]
+    text = drawn(tables.budgets_table(views))
+    assert "0.5" in text
+    assert "each its own" in text
+
+
+def test_an_estimate_of_what_nobody_knows(drawn):
+    spread = {"median": 3, "p90": 5000, "of": 9}
+    view = {"tokens_input": spread, "tokens_output": None, "cost_usd": None, "credits": spread}
+    text = drawn(tables.estimate_table(view))
+    assert "5,000" in text
+    assert "–" in text

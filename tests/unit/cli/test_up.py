@@ -50,6 +50,7 @@ def test_a_broken_app_is_named_with_its_reason(monkeypatch, tmp_path, capsys):
         kit=SimpleNamespace(registry=Registry([], [failure])),
         keyring=SimpleNamespace(guarded=False),
         settings=load(environ={}),
+        agents=(),
     )
 
     greet(parts, URL)
@@ -77,6 +78,7 @@ def test_what_a_hub_leaves_to_others_is_told(monkeypatch, capsys, setting, said,
         kit=SimpleNamespace(registry=Registry([])),
         keyring=SimpleNamespace(guarded=False),
         settings=load(environ={"DATABASE_URL": "postgresql://a/b", **setting}),
+        agents=(),
     )
 
     greet(parts, URL)
@@ -84,3 +86,21 @@ def test_what_a_hub_leaves_to_others_is_told(monkeypatch, capsys, setting, said,
     _, err = capsys.readouterr()
     assert said in err
     assert unsaid not in err
+
+
+def test_an_agent_of_the_files_is_there_to_be_talked_with(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOLDFAST_PORT", "8001")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    parts = SimpleNamespace(
+        kit=SimpleNamespace(registry=Registry([])),
+        keyring=SimpleNamespace(guarded=False),
+        settings=load(environ={}),
+        agents=["helpdesk"],
+    )
+
+    greet(parts, URL)
+
+    err = capsys.readouterr().err
+    assert "And: holdfast agents chat helpdesk\n" in err
+    assert "no pipeline is loaded" not in err

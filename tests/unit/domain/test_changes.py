@@ -26,7 +26,7 @@ def test_a_change_reads_as_it_was_written() -> None:
 
 
 def test_every_kind_is_known_by_its_name() -> None:
-    assert len(CHANGES) == 6
+    assert len(CHANGES) == 8
     assert all(kind == cls.k for kind, cls in CHANGES.items())
 
 

@@ -70,7 +70,6 @@ def test_a_key_does_not_show_its_hash() -> None:
 
 def test_looking_and_changing_and_managing_are_apart() -> None:
     assert NEEDS["look"] is Scope.READ
-    assert NEEDS["keys"] is NEEDS["hubs"] is NEEDS["breakers"] is Scope.ADMIN
-    assert {NEEDS[verb] for verb in NEEDS.keys() - {"look", "keys", "hubs", "breakers"}} == {
-        Scope.WRITE
-    }
+    managing = {"agents", "keys", "hubs", "breakers", "budgets"}
+    assert {NEEDS[verb] for verb in managing} == {Scope.ADMIN}
+    assert {NEEDS[verb] for verb in NEEDS.keys() - {"look", *managing}} == {Scope.WRITE}

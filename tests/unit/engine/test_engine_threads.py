@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast.engine.threads import ExecutionThreads, running_execution
+from holdfast.engine.threads import ExecutionThreads
+from holdfast.ports import running_execution
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -118,10 +118,52 @@ async def test_pauses_between_recorded_tries_are_not_waited_for() -> None:
     assert told.attempts[0].error == {"type": "APIConnectionError", "message": "away"}
 
 
+async def test_tries_within_one_call_are_repeated_as_one_call() -> None:
+    class Answer(BaseModel):
+        n: int
+
+    pipeline = Pipeline("test.stubborn", version="1", event=Job)
+    pipeline.start(pipeline.model("ask", prompt="Ask", alias="gone", answer=Answer))
+    told = await run(
+        pipeline,
+        asked(
+            failed(1, call=1, provider="openai", model="a"),
+            replace(said(2, "no number"), call=1, provider="anthropic", model="b"),
+            failed(3, call=3, provider="openai", model="a"),
+            replace(said(4, '{"n": 5}'), call=3, provider="google", model="c"),
+        ),
+    )
+    assert (told.finished.status, told.output) == ("succeeded", {"n": 5})
+    assert [(one.call, one.provider, one.model, str(one.status)) for one in told.attempts] == [
+        (1, "openai", "a", "failed"),
+        (1, "anthropic", "b", "succeeded"),
+        (3, "openai", "a", "failed"),
+        (3, "google", "c", "succeeded"),
+    ]
+    assert {one.usage for one in told.attempts} == {"replayed"}
+
+
+async def test_a_call_whose_tries_all_failed_fails_again_and_is_tried_as_often() -> None:
+    told = await run(
+        patient(retries=1),
+        asked(
+            *(failed(n, call=1 if n < 3 else 3) for n in (1, 2, 3, 4)), status="failed", output=None
+        ),
+    )
+    assert told.finished.status == "failed"
+    assert [one.call for one in told.attempts] == [1, 1, 3, 3]
+    assert told.finished.error is not None
+    assert told.finished.error["code"] != "replay_mismatch"
+
+
 @pytest.mark.parametrize(
     ("steps", "names"),
     [
         ((), "no such step"),
+        (
+            (asked(failed(1, call=1), RecordedAttempt(n=2, call=1, status="cancelled")),),
+            "attempt 2",
+        ),
         ((asked(failed(1)),), "for the 2. time"),
         ((asked(RecordedAttempt(n=1, status="cancelled")),), "was cancelled"),
     ],

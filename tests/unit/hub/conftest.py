@@ -144,6 +144,7 @@ class StoreWithFaults:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.lanes_apart = store.lanes_apart
         self.plans: dict[str, list[str]] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.reached: dict[str, asyncio.Event] = {}
@@ -179,6 +180,9 @@ class StoreWithFaults:
 
     async def read(self, query: Any) -> Any:
         return await self.store.read(query)
+
+    async def pause(self, seconds: float) -> None:
+        await self.store.pause(seconds)
 
     @property
     def statements(self) -> Any:
@@ -271,6 +275,7 @@ def logs() -> Iterator[list[Any]]:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses while the store is away, and no beats but those a test asks for."""
     monkeypatch.setattr(leases, "BEAT_S", 3600.0)
+    monkeypatch.setattr(leases, "REAP_S", 3600.0)
     monkeypatch.setattr(patience, "RETRY_S", (0.001,))
     monkeypatch.setattr(dispatch, "RETRY_S", 0.001)
 

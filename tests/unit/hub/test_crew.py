@@ -91,6 +91,17 @@ async def test_a_dead_one_is_replaced_at_once(pauses: list[float]) -> None:
     await office.crew.close(grace_s=5)
 
 
+async def test_one_that_is_gone_already_may_still_say_that_it_is_ready() -> None:
+    office = Office()
+    await office.crew.start()
+    gone = office.hired[0]
+    gone.die()
+    office.on_ready(gone)
+    await office.until(lambda: len(office.hired) == 3)
+    assert gone not in office.crew.workers
+    await office.crew.close(grace_s=5)
+
+
 async def test_those_that_never_get_ready_are_tried_with_pauses_and_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from holdfast.domain.changes import Finished, write_change
 from holdfast.domain.events import LOCAL_OWNER
 from holdfast.domain.status import EventStatus, ExecutionStatus, StepStatus
 from holdfast.errors import IllegalMove
-from holdfast.hub import dispatch, ending
+from holdfast.hub import dispatch, ending, pool
 from holdfast.hub.dispatch import LEASE_S
 from holdfast.hub.worker import WorkerState
 from holdfast.operations.cancel import cancel_event, cancel_execution
@@ -137,7 +138,7 @@ async def test_a_third_crash_makes_a_dead_letter(open_hub: OpenHub) -> None:
 async def test_several_last_chances_take_turns(
     open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "MAX_SOLO", 2)
+    monkeypatch.setattr(pool, "MAX_SOLO", 2)
     hub = await open_hub()
     ids = [await hub.submit() for _ in range(4)]
     for _ in range(2):
@@ -323,6 +324,25 @@ async def test_leases_of_hubs_that_are_not_heard_of_are_taken(
     assert (event.status, event.crashes, event.deliveries) == (E.SUCCEEDED, 1, 2)
 
 
+async def test_a_lease_that_runs_out_between_two_beats_does_not_wait_for_the_next(
+    open_hub: OpenHub, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.hub import leases
+
+    monkeypatch.setattr(leases, "REAP_S", 0.001)
+    hub = await open_hub(prepare=not_yet_ready)
+    await hub.until(lambda: any(isinstance(one, Reap) for one in hub.store.written))  # the beat
+    event_id = await hub.submit()
+    await hub.store.store.write(
+        Claim(limit=1, lease_owner="a dead hub", lease_us=1000, versions={"p": ("1", "c")})
+    )
+    clock.us += 10_000
+    hub.worker.be_ready()
+    worker, execution_id = await hub.running(event_id)
+    worker.end(execution_id)
+    await hub.ended(event_id)
+
+
 async def test_beats_go_on_while_the_store_is_away(
     open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,18 +433,62 @@ async def test_closing_hands_back_what_no_worker_ever_had(open_hub: OpenHub) -> 
     assert (event.status, event.crashes) == (E.QUEUED, 2)
 
 
-async def test_closing_hands_back_what_a_claim_under_way_brings(open_hub: OpenHub) -> None:
+async def test_a_fault_of_ours_does_not_end_the_claiming(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch, logs: list[dict[str, Any]]
+) -> None:
+    monkeypatch.setattr(dispatch, "RETRY_MOST_S", 0.001)
     hub = await open_hub()
-    reached = hub.store.hold("Claim")
+    fresh = hub.hub._prompts.refresh
+    faults = [RuntimeError("a fault of ours")]
+
+    async def refresh() -> None:
+        if faults:
+            raise faults.pop()
+        await fresh()
+
+    monkeypatch.setattr(hub.hub._prompts, "refresh", refresh)
     event_id = await hub.submit()
+    worker, execution_id = await hub.running(event_id)
+    worker.end(execution_id)
+    assert (await hub.ended(event_id)).status is E.SUCCEEDED
+    assert [one["round"] for one in logs if one["event"] == "hub.fault"] == ["dispatcher"]
+
+
+async def claimed_while_closing(hub: HubForTests, submit: Awaitable[str]) -> asyncio.Task[None]:
+    """The hub's closing, after a claim came back that was under way when it began."""
+    reached = hub.store.hold("Claim")
+    await submit
     await reached.wait()
     closing = asyncio.create_task(hub.hub.close())
     await hub.until(lambda: hub.hub._dispatcher._closing)
     hub.store.let_go("Claim")
+    return closing
+
+
+async def test_closing_lets_run_what_a_claim_under_way_brings(open_hub: OpenHub) -> None:
+    hub = await open_hub()
+    closing = await claimed_while_closing(hub, hub.submit())
+    await hub.until(lambda: hub.worker.specs)
+    hub.worker.end(hub.worker.specs[0].execution_id)
     await asyncio.wait_for(closing, 10)
+    event = await hub.event(hub.worker.specs[0].event_id)
+    assert event.status is E.SUCCEEDED
+    assert len(await hub.executions(event.id)) == 1, "nobody ran it again"
+
+
+async def test_closing_hands_back_what_would_need_a_worker_of_its_own(open_hub: OpenHub) -> None:
+    hub = await open_hub(runners=2)
+    event_id = await crashed_before(hub, 1)
+    worker, _ = await hub.running(event_id)
+
+    async def crash_again() -> str:
+        worker.die()
+        return event_id
+
+    await asyncio.wait_for(await claimed_while_closing(hub, crash_again()), 10)
     event = await hub.event(event_id)
-    assert (event.status, event.crashes) == (E.QUEUED, 0)
-    assert hub.worker.specs == []
+    assert (event.status, event.crashes) == (E.QUEUED, 2)
+    assert sum(len(one.specs) for one in hub.hired) == 2, "nobody was put at risk"
 
 
 async def test_closing_does_not_wait_for_a_store_that_stays_away(

@@ -18,12 +18,12 @@ from holdfast.domain.breakers import (
     TakeProbe,
 )
 from holdfast.domain.changes import Finished
-from holdfast.domain.status import ExecutionStatus
+from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.errors import StoreError
 from holdfast.hub import breakers as room
 from holdfast.operations.breakers import close_breaker, open_breaker
 from holdfast.store.commands import MoveBreaker
-from holdfast.store.queries import AllBreakers
+from holdfast.store.queries import AllBreakers, ExecutionById
 
 from .conftest import Clock, FakeWorker, HubForTests, OpenHub
 
@@ -75,21 +75,27 @@ async def cooled_down(hub: HubForTests) -> int:
 async def postponed(hub: HubForTests, breaker: str = "crm") -> str:
     """Run an event that meets the open breaker."""
     event_id = await hub.submit()
+    await meets_open_breaker(hub, event_id, breaker)
+    assert (await hub.event(event_id)).postponed_for == breaker
+    return event_id
+
+
+async def meets_open_breaker(
+    hub: HubForTests, event_id: str, breaker: str, *, by_hub: bool = False
+) -> None:
     worker, execution_id = await hub.running(event_id)
     worker.tell(
         execution_id,
         Finished(
             status=X.FAILED,
             at=2_000_000_000_000_000,
-            error={"code": "breaker_open", "message": "crm is open"},
-            postponed={"breaker": breaker, "in_us": 0},
+            error={"code": "breaker_open", "message": f"{breaker} is open"},
+            postponed={"breaker": breaker, "in_us": 0, "by_hub": by_hub},
         ),
     )
     worker.in_flight.discard(execution_id)
     worker.employer.on_ended(worker, execution_id)
     await hub.until(lambda: hub.kit.journal.get(execution_id) is None)
-    assert (await hub.event(event_id)).postponed_for == breaker
-    return event_id
 
 
 async def test_it_opens_for_all_workers_and_is_stored(open_hub: OpenHub) -> None:
@@ -267,17 +273,31 @@ async def test_what_is_postponed_after_it_has_closed_does_not_wait_for_long(
     await hub.running(event_id)
 
 
-async def test_what_waits_for_a_breaker_that_never_opened_does_not_come_back_at_once(
+async def test_a_breaker_that_never_opened_is_an_error_like_others(open_hub: OpenHub) -> None:
+    """A pipeline that raises `BreakerOpen` by itself would wait for nothing, again and again."""
+    hub = await open_hub()
+    event_id = await hub.submit()
+    await meets_open_breaker(hub, event_id, "its own")
+    event = await hub.event(event_id)
+    assert (event.status, event.deliveries, event.errors) == (EventStatus.DEAD, 1, 1)
+    assert event.last_error is not None
+    assert event.last_error["code"] == "breaker_open"
+    assert event.execution_id is not None
+    run = await hub.kit.store.read(ExecutionById(event.execution_id, "local"))
+    assert run.flags == {}
+    assert hub.kit.metrics.get("holdfast_events_postponed_total", breaker="its own") == 0
+
+
+async def test_what_met_a_breaker_of_a_hub_that_died_before_it_was_stored_is_postponed(
     open_hub: OpenHub,
 ) -> None:
-    """A pipeline that raises `BreakerOpen` by itself must not go round as fast as it can."""
+    """The hub that takes in the journal has never heard of the opening."""
     hub = await open_hub()
-    event_id = await postponed(hub, "its own")
-    for _ in range(3):
-        await hub.hub.breakers.look()
+    event_id = await hub.submit()
+    await meets_open_breaker(hub, event_id, "of the dead", by_hub=True)
     event = await hub.event(event_id)
-    assert event.postponed_for == "its own"
-    assert event.available_at > hub.kit.store.store._backend._clock() + 60 * 1_000_000
+    assert (event.status, event.postponed_for) == (EventStatus.QUEUED, "of the dead")
+    assert (event.deliveries, event.errors) == (0, 0)
 
 
 async def test_a_probe_of_a_dead_hub_is_taken_over_in_time(open_hub: OpenHub, clock: Clock) -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
-from holdfast.errors import SettingsError
-from holdfast.llm.aliases import read_aliases, resolve_secret
+from holdfast.errors import DeclarationError, SettingsError
+from holdfast.llm.aliases import ModelChange, read_aliases, resolve_secret
+from holdfast.llm.chain import in_order
+from holdfast.ports import ModelConfig
 
 
 def test_without_a_key_all_levels_are_scripted():
@@ -82,6 +84,13 @@ def test_a_secret_out_of_a_file(tmp_path):
         ({"model": "openai:x", "base_url": "localhost:8000"}, "http or https URL"),
         ({"model": "openai:x", "base_url": "http://me:pw@host/v1"}, "holds a password"),
         ({"model": "openai:x", "base_url": 5}, "http or https URL"),
+        ({"model": "openai:x", "context_cache": {"ttl_s": 60}}, "write false, true"),
+        ({"model": "anthropic:x", "context_cache": {"ttl_s": 7}}, "of (300, 3600)"),
+        ({"model": "anthropic:x", "context_cache": {"ttl": 300}}, "has no context_cache"),
+        ({"model": "google:x", "context_cache": True}, "from 60 to"),
+        ({"model": "google:x", "context_cache": {"ttl_s": True}}, "has no context_cache"),
+        ({"model": "google:x", "context_cache": {"ttl_s": 59}}, "has no context_cache"),
+        ({"model": "ollama:x", "context_cache": True}, "ollama has no context_cache"),
         ({"model": "openai:x", "api_key": "env:MISSING"}, "MISSING is not set"),
         ({"model": "openai:x", "api_key": "file:/no/such/file"}, "/no/such/file cannot be read"),
         ({"model": "openai:x", "api_key": 7}, "api_key must be text"),
@@ -141,3 +150,115 @@ def test_a_parameter_of_another_vendor_is_refused():
     spec = {"model": "ollama:qwen3", "parameters": {"reasoning_effort": "low"}}
     with pytest.raises(SettingsError, match="ollama has no parameter 'reasoning_effort'"):
         read_aliases({"own": spec}, {})
+
+
+@pytest.mark.parametrize(
+    ("model", "value", "read"),
+    [
+        ("anthropic:x", None, (None, None)),
+        ("ollama:x", False, (False, None)),
+        ("openai:x", True, (True, None)),
+        ("anthropic:x", {"ttl_s": 3600}, (True, 3600)),
+        ("google:x", {"ttl_s": 900}, (True, 900)),
+    ],
+)
+def test_how_long_beginnings_of_prompts_are_kept(model, value, read):
+    spec = {"model": model, "base_url": "http://127.0.0.1:9", "context_cache": value}
+    made = read_aliases({"mine": spec}, {})["mine"]
+    assert (made.context_cache, made.cache_ttl_s) == read
+
+
+KEY = {"OPENAI_API_KEY": "sk-1"}
+
+
+def test_what_is_done_around_calls():
+    spec = {
+        "model": "openai:x",
+        "fallbacks": ["b"],
+        "limits": {"requests_per_minute": 60, "tokens_per_minute": 1000, "in_flight": 4},
+        "retries": 2,
+        "backoff": {"first": 0.1, "most": 2},
+        "time_limit_s": 30,
+        "response_cache_s": 600,
+    }
+    alias = read_aliases({"a": spec, "b": "scripted"}, KEY)["a"]
+    assert {name: getattr(alias, name) for name in spec if name != "model"} == {
+        **{name: value for name, value in spec.items() if name != "model"},
+        "fallbacks": ("b",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("fallbacks", ["nobody"], "no alias 'nobody'"),
+        ("fallbacks", [3], "list of aliases"),
+        ("limits", {"rpm": 3}, "unknown field 'rpm'"),
+        ("limits", {"in_flight": 0}, "above 0"),
+        ("limits", 3, "expected an object"),
+        ("retries", -1, "from 0 to 10"),
+        ("retries", 1.5, "from 0 to 10"),
+        ("retries", True, "from 0 to 10"),
+        ("backoff", {"frist": 1}, "unknown field 'frist'"),
+        ("backoff", {"jitter": 2}, "at most 1"),
+        ("time_limit_s", 0, "above 0"),
+        ("time_limit_s", "long", "must be a number"),
+        ("response_cache_s", -1, "must be a number"),
+    ],
+)
+def test_what_cannot_be_meant_names_alias_and_field(field, value, said):
+    with pytest.raises(SettingsError, match=said) as caught:
+        read_aliases({"mine": {"model": "openai:x", field: value}}, KEY)
+    assert f"alias 'mine', {field}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "circle"),
+    [
+        ({"a": ["a"]}, "a → a"),
+        ({"a": ["b"], "b": ["a"]}, "a → b → a"),
+        ({"a": ["b"], "b": ["c"], "c": ["d", "b"], "d": []}, "b → c → b"),
+    ],
+)
+def test_fallbacks_that_lead_back_are_refused(fallbacks, circle):
+    aliases = {name: {"model": "openai:x", "fallbacks": of} for name, of in fallbacks.items()}
+    with pytest.raises(SettingsError, match=circle):
+        read_aliases(aliases, KEY)
+
+
+def test_two_ways_to_one_stand_in_are_no_circle():
+    spec = {"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}
+    aliases = {name: {"model": "openai:x", "fallbacks": of} for name, of in spec.items()}
+    configs = read_aliases(aliases, KEY)
+    assert in_order("a", configs) == ["b", "d", "c"]
+    assert in_order("d", configs) == []
+
+
+CONFIG = ModelConfig(alias="fast", provider="openai", model="x", parameters={"temperature": 0})
+
+
+def test_a_pipeline_changes_an_alias_for_itself():
+    change = ModelChange.of({"retries": 3, "parameters": {"max_tokens": 9}}, "pipeline p")
+    changed = change.applied(CONFIG)
+    assert (changed.retries, changed.model) == (3, "x")
+    assert changed.parameters == {"temperature": 0, "max_tokens": 9}
+    own = change.with_parameters({"temperature": 1, "max_tokens": 8}).applied(CONFIG)
+    assert own.parameters == {"temperature": 1, "max_tokens": 8}
+    assert ModelChange.of("expert", "pipeline p").alias == "expert"
+    assert change == ModelChange.of({"parameters": {"max_tokens": 9}, "retries": 3}, "pipeline p")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [3, {"base_url": "http://x"}, {"api_key": "env:X"}, {"limits": {}}, {"retries": "many"},
+     {"alias": 3}, {"parameters": 3}, {"parameters": {"stop": object()}}],
+)  # fmt: skip
+def test_where_calls_go_is_not_the_pipelines_to_say(spec):
+    with pytest.raises(DeclarationError, match="pipeline p"):
+        ModelChange.of(spec, "pipeline p")
+
+
+def test_a_parameter_that_the_provider_does_not_have_is_refused():
+    change = ModelChange.of({"parameters": {"top_k": 3}}, "pipeline p")
+    with pytest.raises(SettingsError, match="pipeline p, parameters, top_k: openai has no"):
+        change.applied(CONFIG)

@@ -31,7 +31,8 @@ def test_a_cache_write_for_an_hour_has_its_own_price():
     usage = used(1000, 0, tokens_cache_write=900, tokens_cache_write_1h=700)
     price = Prices().price("anthropic", "claude-3-5-haiku-latest", usage, NOW)
     assert price.cost_pico == 100 * 800_000 + 200 * 1_000_000 + 700 * 1_600_000
-    own = Prices({("mine", "m"): Rate(input=Decimal(1), output=Decimal(1), cache_write=Decimal(2))})
+    rate = Rate(input=Decimal(1), output=Decimal(1), cache_write=Decimal(2))
+    own = Prices({("mine", "m"): [rate]})
     assert own.price("mine", "m", usage, NOW).cost_pico == 100 * 10**6 + 900 * 2 * 10**6
 
 
@@ -55,8 +56,9 @@ def test_rules_cost_nothing_and_say_so():
 
 
 def test_own_prices_win():
-    prices = Prices({("openai", "qwen"): Rate(input=Decimal("0.0000005"), output=Decimal(2))})
-    assert prices.price("openai", "qwen", used(3, 1), NOW) == Price(2_000_002, "override")
+    prices = Prices({("openai", "qwen"): [Rate(input=Decimal("0.0000005"), output=Decimal(2))]})
+    price = prices.price("openai", "qwen", used(3, 1), NOW)
+    assert price == Price(2_000_002, "override", None, 0)
     # Half a picodollar goes to the even neighbour, so that rounding favours nobody.
     assert prices.price("openai", "qwen", used(1, 0), NOW).cost_pico == 0
 
@@ -72,6 +74,7 @@ def test_prices_have_dates():
     prices = Prices()
     before = int(datetime(2025, 5, 1, tzinfo=UTC).timestamp() * 1_000_000)
     assert prices.price("openai", "o3", used(1000, 0), before).cost_pico == 10_000 * 10**6
+    assert prices.price("openai", "o3", used(1000, 0), NOW).date == "2025-06-10"
     assert prices.price("openai", "o3", used(1000, 0), NOW).cost_pico == 2_000 * 10**6
 
 
@@ -125,10 +128,44 @@ def test_as_the_price_list_itself_computes(
         assert ours.cost_pico is None
         return
     listed = theirs.model_price
-    if listed.input_mtok is None or listed.output_mtok is None:
+    if listed.input_mtok is None or (listed.output_mtok is None and usage.tokens_output):
         assert ours.cost_pico is None
         return
     assert abs(ours.cost_pico - theirs.total_price * 10**12) <= Decimal("0.5")
 
 
 SHARED = Prices()
+
+
+def test_sound_and_pictures_have_their_own_price():
+    rate = Rate(
+        input=Decimal(1), output=Decimal(2), input_audio=Decimal(10), output_image=Decimal(30)
+    )
+    usage = used(
+        100, 50, tokens_cached=40, tokens_input_audio=30, tokens_output_audio=5,
+        tokens_output_image=20,
+    )  # fmt: skip
+    dollars = 70 * 1 + 30 * 10 + 30 * 2 + 20 * 30  # no price for sound that is said: as text
+    assert rate.cost_pico(usage) == dollars * 10**6
+    # More sound than there is fresh input: the rest of it was cached.
+    assert rate.cost_pico(used(100, 0, tokens_cached=90, tokens_input_audio=30)) == 190 * 10**6
+
+
+def test_what_a_cache_saves_and_what_writing_it_costs():
+    rate = Rate(
+        input=Decimal(10), output=Decimal(1), cache_read=Decimal(1), cache_write=Decimal(12)
+    )
+    prices = Prices({("mine", "m"): [rate]})
+    assert prices.price("mine", "m", used(100, 5, tokens_cached=60), NOW).saved_pico == 540 * 10**6
+    written = prices.price("mine", "m", used(100, 5, tokens_cache_write=60), NOW)
+    assert written.saved_pico == -120 * 10**6
+    assert prices.price("mine", "m", used(100, 5), NOW).saved_pico == 0
+
+
+def test_an_alias_may_be_priced_as_another_model():
+    own = {("own", "small"): [Rate(input=Decimal(1), output=Decimal(1))]}
+    prices = Prices(own, {"local": "own:small", "free": "own:nothing"})
+    asked = ("openai", "gpt-4.1-mini", used(5, 5), NOW)
+    assert prices.price(*asked, alias="local").source == "override"
+    assert prices.price(*asked, alias="free") == Price(None, None)
+    assert prices.price(*asked, alias="other").source != "override"

@@ -1,12 +1,20 @@
 """The scripted model: rules answer, every answer says so, and tokens are marked as guessed."""
 
+from typing import Any
+
 import orjson
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel
 
 from holdfast.errors import ModelError
-from holdfast.llm.scripted import LABEL, ScriptedAnswer, ScriptedProvider
+from holdfast.llm.scripted import (
+    LABEL,
+    ScriptedAnswer,
+    ScriptedCall,
+    ScriptedProvider,
+    ScriptedRequest,
+)
 from holdfast.llm.usage import answer_facts, usage_of
 from holdfast.ports import ModelConfig
 
@@ -123,3 +131,65 @@ async def test_rules_may_play_a_failing_provider():
 async def test_rules_that_return_nonsense_are_named():
     with pytest.raises(ModelError, match="answered operation 'judge' with int"):
         await chat(lambda _: 7).bind(operation="judge").ainvoke("hi")
+
+
+# -- tools -----------------------------------------------------------------------------------------
+
+
+def lookup(key: str) -> str:
+    """Look it up."""
+    return key
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_rules_call_tools_and_are_told_which_there_are(streaming: bool) -> None:
+    asked: list[ScriptedRequest] = []
+
+    def rules(request: ScriptedRequest) -> ScriptedAnswer:
+        asked.append(request)
+        calls = [{"name": "lookup", "args": {"key": "k"}}, ScriptedCall(name="lookup", id="mine")]
+        return ScriptedAnswer(text="One moment.", tool_calls=calls)
+
+    model = chat(rules).bind_tools([lookup])
+    if streaming:
+        pieces = [piece async for piece in model.astream("hi")]
+        message: Any = sum(pieces[1:], pieces[0])
+    else:
+        message = await model.ainvoke("hi")
+    assert asked[0].tools == ("lookup",)
+    assert message.text == "One moment."
+    first, second = message.tool_calls
+    assert (first["name"], first["args"]) == ("lookup", {"key": "k"})
+    assert (second["args"], second["id"]) == ({}, "mine")
+    assert first["id"]
+    assert message.response_metadata["finish_reason"] == "tool_calls"
+    assert message.response_metadata["label"] == LABEL
+
+
+async def test_rules_play_a_model_that_breaks_its_calls() -> None:
+    broken = ScriptedAnswer(tool_calls=[ScriptedCall(name="lookup", args="no json {")])
+    message = await chat(lambda _: broken).ainvoke("hi")
+    assert message.tool_calls == []
+    (invalid,) = message.invalid_tool_calls
+    assert invalid["args"] == "no json {"
+
+
+async def test_rules_see_what_tools_have_said_since_the_question() -> None:
+    seen: list[Any] = []
+
+    def rules(request: ScriptedRequest) -> str:
+        seen.append(dict(request.tool_results))
+        return "x"
+
+    call = {"name": "lookup", "args": {}, "id": "1", "type": "tool_call"}
+    said = [
+        HumanMessage("before"),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage("old", tool_call_id="1", name="lookup"),
+        HumanMessage("now"),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage("new", tool_call_id="1", name="lookup"),
+    ]
+    await chat(rules).ainvoke(said)
+    await chat(rules).ainvoke(said[:4])
+    assert seen == [{"lookup": "new"}, {}]

@@ -80,7 +80,7 @@ async def test_the_bell_rings_after_the_commit_and_only_for_new_ones(desk: Desk)
     desk.kit.bus.listen(QUEUED, rung.append)
     first = await submit(desk.kit, owner_id=LOCAL_OWNER, **FIRST)
     await submit(desk.kit, owner_id=LOCAL_OWNER, **FIRST)
-    assert rung == [Notice(QUEUED, event_id=first.id)]
+    assert rung == [Notice(QUEUED, event_id=first.id, target=FIRST["type"])]
 
 
 @pytest.mark.parametrize("kind", ["list", "object"])

@@ -23,6 +23,7 @@ from holdfast.pipelines.base import Declaration
 from holdfast.pipelines.context import RunContext, running
 from holdfast.ports import ModelConfig, NoCache, Ports
 from holdfast.recording import Collector, RecordingHandler
+from holdfast.testing.ports import MemoryBudgets
 
 
 @dataclass
@@ -109,15 +110,16 @@ class Runner:
         sink, events = Sink(), SentEvents()
         collector = Collector("x1", sink)
         cache = options.pop("cache", None) or NoCache()
+        declared = declaration.budget
+        amounts = {} if declared is None else declared.amounts()
+        budgets = MemoryBudgets(amounts, f"an execution of {declaration.name}")
         context = RunContext(
             execution_id=options.pop("execution_id", "x1"),
             event_id="e1",
             owner_id="local",
             delivery=1,
-            models=Models(configs),
-            ports=Ports(events=events, cache=cache),
-            budget=declaration.budget,
-            spent=collector.spent,
+            models=Models(configs, budgets=budgets),
+            ports=Ports(events=events, cache=cache, budgets=budgets),
             **options,
         )
         ran = Ran(declaration, context, sink, events)

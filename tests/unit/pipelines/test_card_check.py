@@ -220,7 +220,7 @@ def test_one_fault(steps, line, column, message):
         (HEAD.replace("test.card", "a b") + "steps: {d: {complete: 1}}", 1, 7, "is no name for"),
         (HEAD, 1, 1, '"steps" is missing'),
         (f"{HEAD}priority: 2000\nsteps: {{d: {{complete: 1}}}}", 7, 11, "less than or equal"),
-        (f"{HEAD}budget: {{usd: 1.5}}\nsteps: {{d: {{complete: 1}}}}", 7, 10, "dollars"),
+        (f"{HEAD}budget: {{usd: 0}}\nsteps: {{d: {{complete: 1}}}}", 7, 15, "greater than 0"),
         (f"{HEAD}steps: {{d: {{complete: !!python/name:os.system x}}}}", 7, 23, "means nothing"),
         (f"{HEAD}steps: {{d: {{complete: !x y}}}}", 7, 23, "in quotes"),
         (f"{HEAD}steps: {{1: {{complete: 1}}}}", 7, 9, "a key must be a text"),

@@ -44,6 +44,16 @@ def test_a_priority_has_bounds() -> None:
         parent(pipeline("test.child"), priority=5000)
 
 
+@pytest.mark.parametrize("singleton", [True, lambda event: event.text])
+def test_a_singleton_is_no_child(singleton: Any) -> None:
+    single = Pipeline("test.single", version="1", event=Note, singleton=singleton)
+    single.start(single.node("work", lambda state: state.event.text))
+    with pytest.raises(
+        DeclarationError, match=r"test\.single is a singleton and cannot be a child"
+    ):
+        Registry([single, parent(single)])
+
+
 def test_a_pipeline_with_children_has_checkpoints_and_shows_them() -> None:
     made = parent(pipeline("test.child"), retries=2, timeout=60)
     assert made.may_halt

@@ -92,7 +92,7 @@ async def test_going_round_and_an_end_to_spending(docs, run):
     assert (await run(made, {"topic": "sea", "words": 2})).output == ["one", "two"]
     ran = await run(made, {"topic": "sea", "words": 9})
     assert isinstance(ran.error, BudgetExceeded)
-    assert "3 of 3 credits" in str(ran.error)
+    assert "of 3 credits, 3 credits are spent" in str(ran.error)
     assert (made.priority, made.max_running, made.retention.days) == (-10, 2, 30)
 
 

@@ -83,7 +83,11 @@ def test_an_installed_package_offers_an_app(app, monkeypatch):
     module = app("app_offered", GOOD.format(name="offered"))
     point = EntryPoint(name="shop", value=module, group=registry.ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    assert "shop.offered" in Registry.load([])
+    registry.offered.cache_clear()
+    try:
+        assert "shop.offered" in Registry.load([])
+    finally:
+        registry.offered.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +118,44 @@ def test_a_missing_attribute(app):
     module = app("app_missing", GOOD.format(name="orders"))
     (failure,) = Registry.load([f"{module}:two"]).failures
     assert "app app_missing:two declares no pipeline" in str(failure.error)
+
+
+MODELS = """
+    from pydantic import BaseModel
+    from holdfast import Pipeline
+
+    class Event(BaseModel):
+        text: str
+
+    def made(name, alias="fast", **models):
+        made = Pipeline(name, version="1", event=Event, models=models)
+        made.start(made.model("say", prompt="{{ event.text }}", alias=alias))
+        return made
+
+    good = made("shop.good", "mine", mine={"alias": "standard", "fallbacks": ["fast"]})
+    typo = made("shop.typo", "mine", mine={"alias": "standart"})
+    stands_in = made("shop.stands", fast={"fallbacks": ["nobody"]})
+    unused = made("shop.unused", other="gone")
+    node = made("shop.node", "quick")
+    around = Pipeline("shop.around", version="1", event=Event)
+    around.start(around.include("inner", typo, input=lambda state: state.event))
+"""
+
+
+def test_a_pipeline_that_asks_for_a_model_nobody_has_is_left_out(app):
+    module = app("app_models", MODELS)
+    loaded = Registry.load([module], aliases={"fast", "standard"})
+    assert [item.name for item in loaded] == ["shop.good"]
+    told = [failure.error.message for failure in loaded.failures]
+    assert len(told) == 5
+    for name, alias in (("typo", "standart"), ("stands", "nobody"), ("unused", "gone")):
+        where = f"pipeline shop.{name}: models, "
+        assert any(where in one and alias in one for one in told), told
+    said = "pipeline shop.node: node \"say\": there is no model alias 'quick'"
+    assert any(said in one for one in told), told
+    assert any("shop.around is left out" in one for one in told), told
+    assert "known are fast, standard" in str(loaded.failures[0].error.hint)
+    assert len(Registry.load([module])) == 6, "where nobody knows the aliases nobody looks"
 
 
 def test_one_name_in_two_apps_is_refused_for_both(app):

@@ -189,7 +189,8 @@ async def test_it_ends_with_its_hub_even_while_code_blocks_the_loop(tmp_path: Pa
         desk.worker._signal_kill = lambda: None  # type: ignore[method-assign]
         assert desk.worker._wire._transport is not None
         desk.worker._wire._transport.abort()
-        assert await asyncio.wait_for(desk.worker._process.wait(), TIMEOUT_S) == 0
+        ended = asyncio.to_thread(desk.worker._process.wait)
+        assert await asyncio.wait_for(ended, TIMEOUT_S) == 0
         await desk.worker.gone()
 
 
