@@ -59,9 +59,6 @@ MAX_FRAME_BYTES = 4 * MAX_EVENT_BYTES
 """A WebSocket is closed over a larger frame; over one between that and what a message may have it
 gets an error and lives on."""
 
-CELERY_SLOTS = 1000
-"""Executions at once in one Celery process, whatever its concurrency."""
-
 
 @dataclass(slots=True)
 class Parts:
@@ -110,7 +107,8 @@ async def run_hub(
         in_process: run graphs in this process instead of in runners (tests, notebooks).
         read_only: run nothing and take no lock: the hub's doors show what is stored, beside
             another hub or without one.
-        on_demand: claim only when `Hub.run_next` is called, as a Celery worker's process does.
+        on_demand: run pipelines whatever the settings say, and claim only when `Hub.run_next` is
+            called, as the hub of a Celery worker does.
         spawner: starts the runners; None: one is opened for this hub.
         runner: the first one, spawned with `Settings.runner_environment`; the hub takes it over.
 
@@ -135,7 +133,7 @@ async def run_hub(
         )
         stack.push_async_callback(store.close)
         stack.push_async_callback(embeddings.aclose)
-        boot_id = f"{CELERY}-{new_id()}" if on_demand else new_id()
+        boot_id = new_id()
         metrics = Metrics()
         journal = Journal(
             settings.home / "journal", boot_id, _assessor(rules, prices, tariff, metrics), metrics
@@ -166,11 +164,12 @@ async def run_hub(
         await keyring.refresh()
         for topic in (KEYS, GAP):
             bus.listen(topic, lambda _: keyring.stale())
-        if not in_process:
+        if not (in_process or on_demand):
             _no_open_doors(settings, keyring)
         ended = EndedEvents(kit)
         stack.callback(ended.close)
-        starts = (settings.runs or settings.runs_agents) and not in_process and not read_only
+        runs = settings.runs or on_demand
+        starts = (runs or settings.runs_agents) and not in_process and not read_only
         if spawner is None and starts:
             spawner = _open_spawner(settings)
             stack.callback(spawner.close)
@@ -179,7 +178,7 @@ async def run_hub(
         hub = Hub(
             kit,
             HubOptions(
-                runners=1 if in_process else settings.runners if settings.runs else 0,
+                runners=1 if in_process else settings.runners if runs else 0,
                 about=_about(settings, boot_id, on_demand=on_demand),
                 on_demand=on_demand,
                 default_deadline_s=settings.deadline,
@@ -188,7 +187,7 @@ async def run_hub(
                 shares=settings.shared,
             ),
             hire=(
-                _hire_here(settings, kit, models, redactions, on_demand=on_demand)
+                _hire_here(settings, kit, models, redactions)
                 if in_process
                 else _hire(settings, models, spawner, runner)
             ),
@@ -204,9 +203,9 @@ async def run_hub(
             if settings.shared:
                 ended.start()
                 talks.start()
-            if settings.dispatch == "celery" and (on_demand or not in_process):
+            if settings.dispatch == "celery" and not in_process:
                 bell = _celery_bell(settings, kit)
-                bell.start(looks=not on_demand)
+                bell.start()
                 stack.push_async_callback(bell.close)
             channels = _agent_channels(settings, kit, ended) if not on_demand else None
             if channels is not None:  # closed after the hub: so the last answers go out, too
@@ -274,7 +273,7 @@ def _about(settings: Settings, boot_id: str, *, on_demand: bool) -> NewHub:
     return NewHub(
         id=boot_id,
         kind=CELERY if on_demand else "hub",
-        roles=(Role.WORKER,) if on_demand else settings.roles,
+        roles=settings.roles,
         host=socket.gethostname(),
         pid=os.getpid(),
         version=version("holdfast"),
@@ -306,17 +305,16 @@ def _hire_here(
     kit: Kit,
     models: dict[str, Any],
     redactions: tuple[Redaction, ...],
-    *,
-    on_demand: bool,
 ) -> Callable[[str, Employer], Worker]:
     from holdfast.hub.local_worker import LocalWorker
 
-    # On demand there are as many runs as Celery has tasks in this process.
-    slots = CELERY_SLOTS if on_demand else settings.runner_slots
-
     def local(name: str, employer: Employer) -> Worker:  # noqa: ARG001
         return LocalWorker(
-            employer, slots=slots, registry=kit.registry, models=models, redactions=redactions
+            employer,
+            slots=settings.runner_slots,
+            registry=kit.registry,
+            models=models,
+            redactions=redactions,
         )
 
     return local

@@ -1,24 +1,24 @@
 """The door through which Celery starts a worker: `celery -A holdfast.celery_app worker`.
 
-Each process that runs tasks is a hub of role `worker` that claims when a message rings. It starts
-with the process, in a thread with an event loop of its own that all tasks of the process share. A
-worker told to stop tells its processes, whose hubs drain and hand back as any other does.
+The worker is a hub of role `worker` that claims when a message rings. Celery's pool is threads that
+only wait: the hub has a thread with an event loop of its own, and runners as any other has. A
+worker told to stop tells its hub, which drains and hands back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import select
+import math
 import threading
 from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack, suppress
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from holdfast.bus.registry import backend_of
+from holdfast.domain.hubs import Role
 from holdfast.errors import SettingsError
+from holdfast.runner.process import RunnerProcess, Spawner, open_spawner
 from holdfast.settings import Settings, load
 from holdfast.telemetry import configure_logging, logger
 
@@ -29,25 +29,12 @@ if TYPE_CHECKING:
 
 log = logger("celery")
 
-NEEDED = (
-    "holdfast.app",
-    "holdfast.hub.local_worker",
-    "holdfast.store.postgres",
-    "holdfast.store.migrations",
-)
-"""Modules that the hub of each child imports: they are imported once, before the children are
-made. Settings see to it that work is dispatched to Celery on PostgreSQL only."""
-
 START_S = 60.0
-"""How long a process that is stopping waits for its hub to have started."""
+"""How long a worker that is stopping waits for its hub to have started."""
 
 
 class Desk:
-    """The hub of this process, started with it, and again by a task if that came to nothing.
-
-    Celery itself would wait for what runs for ever, and its children hear nothing of the end
-    before all of it is over: a byte in a pipe that the children inherit, and nobody reads, tells
-    them.
+    """The hub of this worker, started with it, and again by a task if that came to nothing.
 
     Args:
         settings: see `settings.Settings`.
@@ -56,17 +43,28 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._guard = threading.Lock()
-        self._pid = 0
         self._thread: threading.Thread | None = None
         self._started: Future[tuple[asyncio.AbstractEventLoop, Parts]] = Future()
-        self._stop: asyncio.Event | None = None
+        self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._closed = False  # nothing more is put to the hub's loop
-        self._leaving, self._leave = os.pipe()
-        os.set_blocking(self._leave, False)
+        self._leaving = False
 
-    def open(self) -> None:
-        """Start the hub: what an earlier process died over waits for no further message."""
-        self._open()
+    def make_room(self, tasks: int) -> None:
+        """Let the runners work on as many executions at once as there are tasks, or more."""
+        slots = max(self._settings.runner_slots, math.ceil(tasks / self._settings.runners))
+        self._settings = self._settings.model_copy(update={"runner_slots": slots})
+
+    def open(self) -> Future[tuple[asyncio.AbstractEventLoop, Parts]]:
+        """Start the hub: what an earlier one died over waits for no message."""
+        with self._guard:
+            if self._thread is None or not self._thread.is_alive():
+                self._started = Future()
+                self._closed = False
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._started,), name="holdfast-hub", daemon=True
+                )
+                self._thread.start()
+            return self._started
 
     def run_next(self) -> str | None:
         """Claim the best event that may run and run it to its end.
@@ -74,9 +72,9 @@ class Desk:
         Returns:
             The execution; None when there was nothing to do, or the worker is to stop.
         """
-        if self._is_leaving():
+        if self._leaving:
             return None  # what this bell rang for stays queued, for others
-        loop, parts = self._open().result()
+        loop, parts = self.open().result()
         with self._guard:
             if self._closed:
                 return None
@@ -87,62 +85,69 @@ class Desk:
             return None
 
     def leave(self) -> None:
-        """Tell the hubs of all processes of this worker to stop; safe in a signal handler."""
-        os.write(self._leave, b".")
+        """Tell the hub to stop. Celery itself would wait for what runs for ever.
+
+        Safe in a signal handler: no lock is taken.
+        """
+        self._leaving = True
+        if self._stop is not None:
+            loop, stop = self._stop
+            with suppress(RuntimeError):  # it has ended meanwhile
+                loop.call_soon_threadsafe(stop.set)
 
     def close(self) -> None:
-        """Stop the hub, if it was started in this process; what runs is handed back."""
-        if self._thread is None or self._pid != os.getpid():
+        """Stop the hub and wait for that; what runs is handed back."""
+        self.leave()
+        if self._thread is None:
             return
         try:
-            loop, _ = self._started.result(START_S)
+            self._started.result(START_S)
         except Exception as error:  # noqa: BLE001 - told when it happened; there is nothing to stop
             log.warning("celery.hub_not_stopped", reason=str(error))
             return
-        if self._stop is not None and self._thread.is_alive():
-            loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
+        self._thread.join()
 
-    def _is_leaving(self) -> bool:
-        return bool(select.select([self._leaving], [], [], 0)[0])
-
-    def _open(self) -> Future[tuple[asyncio.AbstractEventLoop, Parts]]:
-        with self._guard:
-            # A thread does not outlive a fork: each child has its own.
-            ended = self._thread is None or not self._thread.is_alive()
-            if ended or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._started = Future()
-                self._closed = False
-                work = self._work(self._started)
-                self._thread = threading.Thread(
-                    target=asyncio.run, args=(work,), name="holdfast-hub", daemon=True
-                )
-                self._thread.start()
-            return self._started
-
-    async def _work(self, started: Future[tuple[asyncio.AbstractEventLoop, Parts]]) -> None:
-        from holdfast.app import run_hub
-
-        stop = self._stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def told() -> None:
-            loop.remove_reader(self._leaving)  # the byte stays, for the other processes
-            stop.set()
-
-        loop.add_reader(self._leaving, told)
+    def _run(self, started: Future[tuple[asyncio.AbstractEventLoop, Parts]]) -> None:
+        environment = self._settings.runner_environment()
         try:
-            async with run_hub(self._settings, in_process=True, on_demand=True) as parts:
-                await parts.hub.ready()
-                started.set_result((loop, parts))
-                await stop.wait()
+            with ExitStack() as stack:
+                spawner = open_spawner(
+                    self._settings.spawn, self._settings.preload(), environment=environment
+                )
+                stack.callback(spawner.close)
+                # It imports beside the hub, which would otherwise wait for it after a crash.
+                runner = spawner.spawn(environment, soon=True)
+                stack.callback(runner.close)
+                asyncio.run(self._work(started, spawner, runner))
         except BaseException as error:
             log.error("celery.hub_failed", exc_info=error)
             if not started.done():
                 started.set_exception(error)
+
+    async def _work(
+        self,
+        started: Future[tuple[asyncio.AbstractEventLoop, Parts]],
+        spawner: Spawner,
+        runner: RunnerProcess,
+    ) -> None:
+        gc.disable()  # what is imported stays: looking for garbage costs a tenth of the start
+        try:
+            from holdfast.app import run_hub
+
+            gc.freeze()
         finally:
-            loop.remove_reader(self._leaving)
+            gc.enable()
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = (loop, stop)
+        if self._leaving:  # told before there was anything to tell
+            stop.set()
+        try:
+            async with run_hub(
+                self._settings, on_demand=True, spawner=spawner, runner=runner
+            ) as parts:
+                started.set_result((loop, parts))
+                await stop.wait()
+        finally:
             with self._guard:
                 self._closed = True
             await asyncio.sleep(0)  # what was put to the loop before begins, to be cancelled
@@ -163,7 +168,6 @@ def make_worker() -> Celery:
         )
     try:
         from celery import signals
-        from celery.concurrency.prefork import TaskPool as Prefork
 
         from holdfast.hub.celery_bell import TASK, make_celery
     except ImportError as error:
@@ -172,21 +176,16 @@ def make_worker() -> Celery:
             hint="pip install 'holdfast[celery,redis]'",
         ) from error
     configure_logging(settings.log_level, form=settings.log_form)
-    gc.disable()  # what is imported stays: looking for garbage costs a fifth of the start
-    for module in NEEDED:
-        import_module(module)
-    if settings.bus_url is not None:
-        backend_of(settings.bus_url)
-    gc.freeze()  # children share it as long as nobody looks it through for garbage
-    gc.enable()
     app: Any = make_celery(settings.celery_broker_url, settings.celery_queue)
-    desk = Desk(settings)
+    app.conf.worker_concurrency = settings.runners * settings.runner_slots
+    desk = Desk(settings.model_copy(update={"roles": (Role.WORKER,)}))
 
     @app.task(name=TASK, ignore_result=True, acks_late=False)
     def run(event_id: str) -> str | None:  # noqa: ARG001 - the bell of one; the best one runs
         return desk.run_next()
 
-    def begin(**_: Any) -> None:
+    def begin(sender: Any, **_: Any) -> None:
+        desk.make_room(sender.concurrency)
         desk.open()
 
     def leave(**_: Any) -> None:
@@ -195,15 +194,9 @@ def make_worker() -> Celery:
     def close(**_: Any) -> None:
         desk.close()
 
-    def begin_unless_forked(sender: Any, **_: Any) -> None:
-        if not isinstance(sender.pool, Prefork):
-            desk.open()
-
-    signals.worker_process_init.connect(begin, weak=False)  # prefork: each child
-    signals.worker_ready.connect(begin_unless_forked, weak=False)  # threads, solo: the one process
+    signals.worker_init.connect(begin, weak=False)
     signals.worker_shutting_down.connect(leave, weak=False)
-    signals.worker_process_shutdown.connect(close, weak=False)  # prefork: each child
-    signals.worker_shutdown.connect(close, weak=False)  # threads, solo: the one process
+    signals.worker_shutdown.connect(close, weak=False)
     app.finalize()
     del run
     return app

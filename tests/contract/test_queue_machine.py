@@ -397,16 +397,14 @@ class Queue:
         given_back = self.write(Reap(lease_owner=boot))
         return [one.event_id for one in given_back if one.event_id in self.events]
 
-    @happens(
-        lambda self: self.of(E.RUNNING), boot=st.sampled_from(BOOTS), counts=st.booleans(), weight=1
-    )
-    def restart(self, boot: str, counts: bool) -> None:
+    @happens(lambda self: self.of(E.RUNNING), boot=st.sampled_from(BOOTS), weight=1)
+    def restart(self, boot: str) -> None:
         """A hub has died; the one that finds its journal gives its work back."""
         mine = {id_ for id_ in self.of(E.RUNNING) if self.events[id_].boot == boot}
-        given_back = self.write(TakeBack(self.boots[boot], counts_as_crash=counts))
+        given_back = self.write(TakeBack(self.boots[boot]))
         assert {one.event_id for one in given_back} == mine
         for event_id in mine:
-            self.events[event_id].given_back(crashes=counts)
+            self.events[event_id].given_back(crashes=False)
 
     # -- time passes -------------------------------------------------------------------------------
 

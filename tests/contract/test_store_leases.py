@@ -176,17 +176,6 @@ async def test_a_dead_boot_gives_back_what_it_held(store: Store, make: Any) -> N
     assert await store.write(TakeBack("boot-0")) == []
 
 
-async def test_work_that_ran_inside_its_hub_dies_with_it(store: Store, make: Any) -> None:
-    """As in a Celery worker's process: three deaths are a dead letter."""
-    event = await make.submitted()
-    for crashes in range(1, MAX_CRASHES + 1):
-        await make.claimed(lease_owner="celery-1")
-        (back,) = await store.write(TakeBack("celery-1", counts_as_crash=True))
-        stored = await store.read(EventById(event.id, "local"))
-        assert (stored.crashes, stored.status) == (crashes, back.status)
-    assert stored.status is EventStatus.DEAD
-
-
 async def test_what_is_taken_back_keeps_its_place_in_line(store: Store, make: Any) -> None:
     """With a backlog, it would else run again only when all that came after it has run."""
     first = await make.running()

@@ -47,7 +47,7 @@ def stand(
 
 @pytest.fixture(scope="module")
 def worker(stand: Stand) -> Iterator[CeleryProcess]:
-    """One worker with two processes, for the tests that leave it as it was."""
+    """One worker with two tasks at once, for the tests that leave it as it was."""
     with stand.celery("shared", "--concurrency=2") as worker:
         yield worker
 
@@ -98,7 +98,7 @@ async def test_the_next_turn_of_a_session_is_rung_for(
         assert (await hub.ended(event_id)).status is EventStatus.SUCCEEDED
 
 
-async def test_a_killed_child_is_found_out_and_its_event_runs_again(
+async def test_a_killed_runner_is_found_out_and_its_event_runs_again(
     nobody_looks: None, hub: HubHere, tmp_path: Path
 ) -> None:
     event_id = await hub.post("test.gated", folder=str(tmp_path))
@@ -114,7 +114,7 @@ async def test_a_killed_child_is_found_out_and_its_event_runs_again(
     assert [step.operation for step in (await hub.whole(crashed.id)).steps] == ["before", "gate"]
 
 
-async def test_what_kills_every_child_becomes_a_dead_letter(hub: HubHere) -> None:
+async def test_what_kills_every_runner_becomes_a_dead_letter(hub: HubHere) -> None:
     event = await hub.ended(await hub.post("test.poison"))
     assert (event.status, event.crashes) == (EventStatus.DEAD, 3)
     body = {"type": "test.noop", "data": {"text": "still there"}}
@@ -176,17 +176,24 @@ async def test_an_event_nobody_rang_for_is_found(
     assert hub.kit.metrics.get("holdfast_celery_failed_total") == 1
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.fixture
+def alone(
+    broker: str, redis_url: str, postgres: PostgresForTests, tmp_path: Path
+) -> Iterator[Stand]:
+    """A stand without the worker of the others, which would look for what is ready here, too."""
+    with standing(tmp_path, postgres, redis_url, broker) as alone:
+        yield alone
+
+
 async def test_a_worker_that_is_told_to_stop_ends_what_it_runs(
-    stand: Stand, tmp_path: Path, pool: str
+    alone: Stand, tmp_path: Path
 ) -> None:
     """Celery's warm shutdown."""
-    own = {"HOLDFAST_CELERY_QUEUE": stand.queue()}
-    with stand.celery("stopping", f"--pool={pool}", "--concurrency=1", **own) as leaving:
+    with alone.celery("stopping", "--concurrency=1") as leaving:
         await leaving.ready()
-        async with stand.hub("elsewhere", **own) as hub:
+        async with alone.hub("elsewhere") as hub:
             event_id = await hub.post("test.gated", folder=str(tmp_path))
-            child = int(await until(tmp_path / "pid-1"))
+            await until(tmp_path / "pid-1")
             leaving.send(signal.SIGTERM)
             await leaving.says("Warm shutdown")
             (tmp_path / "open").touch()
@@ -194,30 +201,29 @@ async def test_a_worker_that_is_told_to_stop_ends_what_it_runs(
             event = await hub.ended(event_id)
             assert (event.status, event.deliveries) == (EventStatus.SUCCEEDED, 1)
             listed = (await hub.http.get("/api/v1/hubs")).json()["items"]
-            assert child not in [one["pid"] for one in listed]
+            assert leaving.pid not in [one["pid"] for one in listed]
 
 
 CALLS = 50
 
 
 @asynccontextmanager
-async def threads(stand: Stand, fake: FakeOpenAI) -> AsyncIterator[HubHere]:
-    """A hub, and a worker whose one process has a thread for each task."""
+async def threads(alone: Stand, fake: FakeOpenAI) -> AsyncIterator[HubHere]:
+    """A hub, and a worker with room for so many tasks in its one runner."""
     own = {
-        "HOLDFAST_CELERY_QUEUE": stand.queue(),
         "HOLDFAST_MODELS": '{"fast": "openai:fake"}',
         "OPENAI_API_KEY": "sk-test",
         "OPENAI_BASE_URL": fake.url,
     }
-    with stand.celery("threads", "--pool=threads", f"--concurrency={CALLS + 10}", **own) as worker:
+    with alone.celery("threads", f"--concurrency={CALLS + 10}", **own) as worker:
         await worker.ready()
-        async with stand.hub("threads", **own) as hub:
+        async with alone.hub("threads", **own) as hub:
             yield hub
 
 
-async def test_one_process_with_threads_keeps_many_model_calls_in_flight(stand: Stand) -> None:
+async def test_one_process_keeps_many_model_calls_in_flight(alone: Stand) -> None:
     with FakeOpenAI([FakeAnswer(text="hello", hold_after=0)]) as fake:
-        async with threads(stand, fake) as hub:
+        async with threads(alone, fake) as hub:
             ids = [await hub.post("test.other", text=str(n)) for n in range(CALLS)]
 
             async def all_asked() -> bool:

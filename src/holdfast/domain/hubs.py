@@ -12,7 +12,7 @@ FORGET_US = 600_000_000
 """A hub that died without a word is shown for so long."""
 
 CELERY = "celery"
-"""Kind of a hub in a Celery worker's process; begins its boot id, too. Its death is its work's."""
+"""Kind of a Celery worker's hub."""
 
 
 class Role(StrEnum):

@@ -67,7 +67,7 @@ def make_celery(broker_url: str, queue: str) -> Celery:
         worker_send_task_events=True,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
-        worker_proc_alive_timeout=60.0,  # seconds; a child imports the apps first
+        worker_pool="threads",  # they only wait: the worker's hub has runners
         broker_connection_timeout=CALL_S,
         broker_connection_retry_on_startup=True,
         broker_transport_options=deadlines,
@@ -110,16 +110,10 @@ class CeleryBell:
             "holdfast_celery_failed_total", "counter", "Messages the broker did not take."
         )
 
-    def start(self, *, looks: bool = True) -> None:
-        """Begin to ring.
-
-        Args:
-            looks: also for what is still ready after a while, whoever has stored it. The many
-                processes of a Celery worker leave that to the hubs.
-        """
+    def start(self) -> None:
+        """Begin to ring, also for what is still ready after a while, whoever has stored it."""
         self._ringing.start()
-        if looks:
-            self._looking.start(after_s=about(LOOK_S))
+        self._looking.start(after_s=about(LOOK_S))
 
     async def close(self) -> None:
         """Ring no more; other hubs, or the next boot, find what is still ready."""

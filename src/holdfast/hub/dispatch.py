@@ -106,6 +106,7 @@ class Dispatcher:
         """Claim nothing more; what a claim under way still brings runs if a worker has room."""
         self._closing = True
         self._stop_listening()
+        self._bell.set()  # whoever waits for a slot is let go
         self._stop_gathering()
         if self._look_again is not None:
             self._look_again.cancel()
@@ -117,9 +118,12 @@ class Dispatcher:
         await asyncio.wait({self._task})
 
     async def take(self) -> Claimed | None:
-        """Claim the best event that may run and begin it, without a bell; None: there is none.
+        """Claim the best event that may run and begin it once a slot is free, without a bell.
 
         Those who ask while a claim is under way are served by one further claim.
+
+        Returns:
+            What is begun; None when there is nothing, or nothing more is begun here for now.
 
         Raises:
             StoreError: the database is away.
@@ -132,10 +136,13 @@ class Dispatcher:
         return mine.result()
 
     async def _take_for_all(self) -> None:
-        """Claim for everybody who asks, as many as one claim may bring."""
-        asking = self._takers[:CLAIM_AT_MOST]
+        """Claim for everybody who asks, as many as one claim may bring and slots are free."""
+        while not (self._closing or self._free()):
+            self._bell.clear()
+            await self._bell.wait()
+        asking = self._takers[: min(self._free() or CLAIM_AT_MOST, CLAIM_AT_MOST)]
         claimed: list[Claimed] = []
-        if not self._closing:
+        if not (self._closing or self._journal_full()):
             try:
                 if self._in_doubt:
                     await self._give_back_lost_claims()
@@ -223,9 +230,8 @@ class Dispatcher:
         """Claim until nothing is left or the slots are taken."""
         while not self._closing and not self._journal_full():
             self._staff.between_claims()
-            workers = self._staff.workers
-            free = sum(worker.free for worker in workers)
-            slots = sum(worker.slots for worker in workers)
+            free = self._free()
+            slots = sum(worker.slots for worker in self._staff.workers)
             few = free < min(slots // 4, CLAIM_AT_MOST)
             if free == 0 or not self._staff.versions() or (few and not self._gathered()):
                 return
@@ -234,6 +240,9 @@ class Dispatcher:
             claimed = await self._claim(limit)
             if len(claimed) < limit:
                 return
+
+    def _free(self) -> int:
+        return sum(worker.free for worker in self._staff.workers)
 
     def _journal_full(self) -> bool:
         """Whether further work must wait for the records of what has ended to be stored."""

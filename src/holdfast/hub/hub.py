@@ -175,7 +175,7 @@ class Hub:
             self._dispatcher.start()
         if self.agent_office is not None:
             self.agent_office.start()
-        self._leases.start(reaps=not self._options.on_demand)
+        self._leases.start()
         self.timers.start()
         self._recordings.start()
 

@@ -38,16 +38,10 @@ class LeaseKeeper:
         self._beating = Rounds("leases", self._beat_on)
         self._reaping = Rounds("reaper", self._reap_on)
 
-    def start(self, *, reaps: bool = True) -> None:
-        """Begin to beat.
-
-        Args:
-            reaps: also take from others between the beats. The many processes of a Celery worker
-                leave that to the hubs.
-        """
+    def start(self) -> None:
+        """Begin to beat."""
         self._beating.start()
-        if reaps:
-            self._reaping.start()
+        self._reaping.start()
 
     async def close(self) -> None:
         """Stop; the leases held run out by themselves unless given back."""

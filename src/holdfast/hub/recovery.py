@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from holdfast.bus import Notice
 from holdfast.bus.base import CHANGED, ENDED, QUEUED
-from holdfast.domain.hubs import CELERY
 from holdfast.domain.ids import now_us
 from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.errors import StoreError
@@ -74,14 +73,13 @@ async def _apologise(kit: Kit, lost: GivenBack) -> None:
 async def take_in(kit: Kit, endings: Endings, orphan: Orphan, left: list[Running]) -> int:
     """Store what is left in one folder and remove it; see `recover`."""
     stored = False
-    counts = orphan.boot_id.startswith(CELERY)  # the work may have killed it
     try:
         for running in left:
             if running.finished is None:
                 reason = HUB_DIED if running.start.begun is None else RECORDER_DIED
                 running.break_off(ExecutionStatus.CRASHED, now_us(), reason)
-            await endings.store_now(running, counts_as_crash=counts)
-        given_back = await kit.store.write(TakeBack(orphan.boot_id, counts))
+            await endings.store_now(running, counts_as_crash=False)
+        given_back = await kit.store.write(TakeBack(orphan.boot_id))
         await kit.store.write(ReturnProcesses(orphan.boot_id))
         await kit.store.write(HubLeft(orphan.boot_id))
         stored = True

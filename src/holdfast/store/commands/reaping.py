@@ -116,15 +116,11 @@ class TakeBack(Command[list[GivenBack]]):
     """Return what a dead boot of this machine still holds; the work did not crash, so none counts.
 
     Its journal has to be stored first.
-
-    Attributes:
-        counts_as_crash: the work ran in the hub's own process, and may have killed it.
     """
 
     lane: ClassVar[Lane] = "claim"
     order: ClassVar[int] = 7
     lease_owner: str
-    counts_as_crash: bool = False
 
     @classmethod
     def write_many(cls, tx: Writes, commands: Sequence[Self]) -> Sequence[list[GivenBack]]:
@@ -134,8 +130,8 @@ class TakeBack(Command[list[GivenBack]]):
             which = {"lease_owner": command.lease_owner}
             parents = _hold_parents(tx, tx.rows(_CHILDREN_LEASED_TO, which))
             rows = tx.rows(_LEASED_TO, which)
-            reason, counts = "the hub that ran it died", command.counts_as_crash
-            results.append(_give_back(tx, rows, parents, reason, counts_as_crash=counts))
+            reason = "the hub that ran it died"
+            results.append(_give_back(tx, rows, parents, reason, counts_as_crash=False))
         return results
 
 
