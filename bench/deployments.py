@@ -16,7 +16,7 @@ import psutil
 import psycopg
 
 from holdfast import settings
-from holdfast.hub.celery_bell import make_celery
+from holdfast.bus.celery_broker import make_celery
 from holdfast.store.registry import address
 from holdfast.testing import rabbitmq
 from holdfast.testing.postgres import PostgresForTests

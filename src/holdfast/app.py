@@ -259,7 +259,8 @@ def _assessor(
 
 def _celery_bell(settings: Settings, kit: Kit) -> CeleryBell:
     try:
-        from holdfast.hub.celery_bell import CeleryBell, make_celery
+        from holdfast.bus.celery_broker import make_celery
+        from holdfast.hub.celery_bell import CeleryBell
     except ImportError as error:
         raise SettingsError(
             f"HOLDFAST_DISPATCH: Celery cannot be imported: {error}",

@@ -169,7 +169,7 @@ def make_worker() -> Celery:
     try:
         from celery import signals
 
-        from holdfast.hub.celery_bell import TASK, make_celery
+        from holdfast.bus.celery_broker import TASK, make_celery
     except ImportError as error:
         raise SettingsError(
             f"HOLDFAST_DISPATCH: Celery cannot be imported: {error}",

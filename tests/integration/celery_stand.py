@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from holdfast.hub import celery_bell
+from holdfast.bus.celery_broker import make_celery
 from holdfast.testing.postgres import PostgresForTests
 
 from .several_hubs import Shared
@@ -35,7 +35,7 @@ class Stand(Shared):
         return self.queues[-1]
 
     def remove_queues(self) -> None:
-        app: Any = celery_bell.make_celery(self.broker, "")
+        app: Any = make_celery(self.broker, "")
         with app.connection_for_write() as connection:
             for queue in self.queues:
                 connection.default_channel.queue_delete(queue)

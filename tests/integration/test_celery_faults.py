@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.bus.celery_broker import make_celery
 from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.hub import celery_bell
 from holdfast.testing.postgres import PostgresForTests
@@ -71,8 +72,8 @@ class Mangler:
         assert self._failed is None, self._failed
 
     def _work(self, rung: str, heard: str) -> None:
-        source: Any = celery_bell.make_celery(self._stand.broker, rung)
-        target: Any = celery_bell.make_celery(self._stand.broker, heard)
+        source: Any = make_celery(self._stand.broker, rung)
+        target: Any = make_celery(self._stand.broker, heard)
         try:
             with source.connection_for_read() as taken, target.connection_for_write() as given:
                 queue = taken.SimpleQueue(source.amqp.queues[rung])

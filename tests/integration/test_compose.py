@@ -15,7 +15,7 @@ import orjson
 import pytest
 import yaml
 
-from holdfast.hub.celery_bell import make_celery
+from holdfast.bus.celery_broker import make_celery
 from holdfast.testing.postgres import PostgresForTests
 
 from .several_hubs import Process

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.bus import celery_broker
 from holdfast.bus import redis as redis_bus
 from holdfast.cli import checks
-from holdfast.hub import celery_bell
 
 NOBODY = "redis://127.0.0.1:1/0"
 
@@ -16,7 +16,7 @@ NOBODY = "redis://127.0.0.1:1/0"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_bus, "CALL_S", 0.5)
-    monkeypatch.setattr(celery_bell, "CALL_S", 0.5)
+    monkeypatch.setattr(celery_broker, "CALL_S", 0.5)
 
 
 async def found(

@@ -177,7 +177,7 @@ async def _bus(url: str) -> Finding:
 
 def _broker(url: str) -> Finding:
     try:
-        from holdfast.hub.celery_bell import broker_away
+        from holdfast.bus.celery_broker import broker_away
     except ImportError as error:
         said = f"Celery cannot be imported: {error}"
         return Finding("celery", WRONG, said, "pip install 'holdfast[celery,redis]'")

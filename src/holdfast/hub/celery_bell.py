@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import CeleryError
-from kombu.exceptions import KombuError
 
 from holdfast.bus import Notice
 from holdfast.bus.base import QUEUED
+from holdfast.bus.celery_broker import FAULTS, TASK
 from holdfast.operations.kit import Kit
 from holdfast.store.queries import StillReady
 from holdfast.telemetry import logger
@@ -24,11 +23,6 @@ from holdfast.telemetry import logger
 from .rounds import Rounds, about
 
 log = logger("hub")
-
-TASK = "holdfast.run"
-
-CALL_S = 5.0
-"""How long any one call to the broker may take."""
 
 LOOK_S = 1.0
 """Between two looks for events that are still ready."""
@@ -41,59 +35,13 @@ RAREST_S = 60.0
 AT_MOST = 500
 """Events rung for after one look."""
 
-FAULTS = (CeleryError, KombuError, OSError, TimeoutError)
-
-
-def make_celery(broker_url: str, queue: str) -> Celery:
-    """A Celery application that connects to nothing yet.
-
-    Args:
-        broker_url: of Redis or RabbitMQ.
-        queue: the name of the queue, the same for hubs and workers.
-    """
-    app = Celery("holdfast", broker=broker_url, set_as_current=False)
-    deadlines: dict[str, Any] = {"socket_timeout": CALL_S, "socket_connect_timeout": CALL_S}
-    if broker_url.startswith("amqp"):
-        deadlines = {"read_timeout": CALL_S, "write_timeout": CALL_S, "confirm_publish": True}
-    app.conf.update(
-        accept_content=["json"],
-        task_serializer="json",
-        task_default_queue=queue,
-        task_default_delivery_mode="transient",  # the row outlives the broker, not the bell
-        task_ignore_result=True,
-        task_acks_late=False,
-        task_publish_retry=False,
-        task_send_sent_event=True,
-        worker_send_task_events=True,
-        worker_prefetch_multiplier=1,
-        worker_hijack_root_logger=False,
-        worker_pool="threads",  # they only wait: the worker's hub has runners
-        broker_connection_timeout=CALL_S,
-        broker_connection_retry_on_startup=True,
-        broker_transport_options=deadlines,
-    )
-    return app
-
-
-def broker_away(broker_url: str) -> str | None:
-    """Why the broker does not answer; None when it does."""
-    app: Any = make_celery(broker_url, "")
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=CALL_S)
-    except FAULTS as error:
-        return f"{type(error).__name__}: {error}"
-    finally:
-        app.close()
-    return None
-
 
 class CeleryBell:
     """Rings for what this hub stores, and for what has not been claimed in time.
 
     Args:
         kit: the hub's parts.
-        app: see `make_celery`.
+        app: see `celery_broker.make_celery`.
     """
 
     def __init__(self, kit: Kit, app: Celery) -> None:
