@@ -34,7 +34,7 @@ PLACES = {
 """What can be measured, and how it is called in a table."""
 
 CONCURRENCY = 2
-"""Runners of an installation, or processes of its Celery worker."""
+"""Runners of an installation, or processes of a plain Celery worker."""
 
 
 def amqp_url() -> str:
@@ -175,14 +175,14 @@ async def deployment(place: str, server: PostgresForTests | None) -> AsyncIterat
 
 
 @asynccontextmanager
-async def celery_worker(app: str, environ: dict[str, str]) -> AsyncIterator[int]:
-    """Start a Celery worker with its processes; it takes messages when this returns its pid."""
+async def celery_worker(app: str, environ: dict[str, str], *options: str) -> AsyncIterator[int]:
+    """Start a Celery worker; it takes messages when this returns its pid."""
     said = Path(environ["HOLDFAST_HOME"]) / f"celery-{uuid4().hex}"
     with said.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("celery")),
             *("-A", app, "worker", "--loglevel=info", "--without-gossip", "--without-mingle"),
-            *("-n", f"{uuid4().hex}@bench", f"--concurrency={CONCURRENCY}"),
+            *("-n", f"{uuid4().hex}@bench", *options),
             env=environ,
             cwd=environ["HOLDFAST_HOME"],
             stdout=output,

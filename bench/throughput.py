@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from .deployments import (
+    CONCURRENCY,
     PLACES,
     Deployment,
     cannot,
@@ -131,7 +132,8 @@ async def celery_alone(broker: str) -> AsyncIterator[Rate]:
         queue = queue_name()
         stack.callback(delete_queue, broker, queue)
         environ |= {"BENCH_BROKER": broker, "BENCH_QUEUE": queue, "BENCH_ENDS": str(ends)}
-        await stack.enter_async_context(celery_worker("bench.celery_noop", environ))
+        processes = f"--concurrency={CONCURRENCY}"
+        await stack.enter_async_context(celery_worker("bench.celery_noop", environ, processes))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bench.celery_noop"),
             cwd=ROOT,

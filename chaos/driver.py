@@ -173,14 +173,14 @@ class Hub(Program):
 
 
 class CeleryWorker(Program):
-    """`celery -A holdfast.celery_app worker`, with processes for its tasks.
+    """`celery -A holdfast.celery_app worker`, with runners as `holdfast up` has.
 
     When Redis dies while messages wait in the worker, kombu stumbles over the closed connection and
     the worker ends by itself. It is started again, as a service manager would.
     """
 
     module = "chaos.celery"
-    processes = 2
+    tasks = 2
 
     def __init__(self, name: str, environ: dict[str, str], folder: Path) -> None:
         super().__init__(name, environ, folder)
@@ -208,7 +208,7 @@ class CeleryWorker(Program):
 
     def arguments(self) -> list[str]:
         """See `Program`."""
-        own = ["--loglevel=info", f"--concurrency={self.processes}", "--hostname=chaos@localhost"]
+        own = ["--loglevel=info", f"--concurrency={self.tasks}", "--hostname=chaos@localhost"]
         quick = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         return ["-A", "holdfast.celery_app", "worker", *own, *quick]
 
@@ -217,14 +217,9 @@ class CeleryWorker(Program):
         return " ready." in said
 
     async def kill(self) -> float:
-        """SIGKILL to all of its processes: one that is left would end its task first."""
+        """See `Program`."""
         self._leave()
-        left = self.children()
-        when = await super().kill()
-        for process in left:
-            kill(process.pid)
-        await asyncio.to_thread(psutil.wait_procs, left)
-        return when
+        return await super().kill()
 
 
 def _is_zygote(process: psutil.Process) -> bool:

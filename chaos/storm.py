@@ -45,7 +45,7 @@ async def run(place: Place, events: int, seed: int) -> tuple[Storm, str | None]:
         Sender(stand.door.url) as sender,
     ):
         if isinstance(stand.worker, CeleryWorker):
-            stand.worker.processes = _SLOTS
+            stand.worker.tasks = 2 * _SLOTS  # as many as its two runners have slots
         await stand.start()
         work = Events(folder / "effects", events, seed, (0.05, 0.5))
         async with asyncio.TaskGroup() as group:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .test_cli_keys import Shell
+from .shell import Shell
 
 
 def test_listed_opened_and_closed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from holdfast.testing.providers import FakeAnthropic
 
-from .test_cli_keys import Shell
+from .shell import Shell
 
 APPS = Path(__file__).parents[1] / "apps"
 

@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-HOLDFAST = str(Path(sys.executable).with_name("holdfast"))
+from .shell import Shell
 
 APPS = Path(__file__).parents[1] / "apps"
-
-
-class Shell:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.env = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HOLDFAST_", "COV_")) and name != "DATABASE_URL"
-        } | {"HOLDFAST_HOME": str(folder / "home"), "HOLDFAST_PORT": "1", "COLUMNS": "120"}
-
-    def __call__(self, *args: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [HOLDFAST, *args],
-            cwd=self.folder,
-            env=self.env | env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     shutil.copytree(APPS / "cards", tmp_path / "cards")
     shutil.copy(APPS / "cards_app.py", tmp_path)
-    return Shell(tmp_path)
+    return Shell(tmp_path, HOLDFAST_PORT="1")
 
 
 def test_cards_that_are_right(shell: Shell) -> None:

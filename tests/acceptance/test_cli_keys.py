@@ -3,79 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
-from pathlib import Path
 
-import httpx
 import pytest
 
-HOLDFAST = str(Path(sys.executable).with_name("holdfast"))
-
-TIMEOUT_S = 60
+from .shell import Shell
 
 FORM = re.compile(r"hf_[0-9A-Za-z]{8}_[0-9A-Za-z]{32}\n")
-
-
-class Shell:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-        self.env = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HOLDFAST_", "COV_")) and name != "DATABASE_URL"
-        } | {
-            "HOLDFAST_HOME": str(folder / "home"),
-            "HOLDFAST_PORT": str(port),
-            "HOLDFAST_RUNNERS": "1",
-            "COLUMNS": "120",
-        }
-
-    def __call__(self, *args, code=0, **env):
-        done = subprocess.run(
-            [HOLDFAST, *args],
-            cwd=self.folder,
-            env=self.env | env,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    @contextmanager
-    def up(self, **env):
-        with subprocess.Popen(
-            [HOLDFAST, "up"],
-            cwd=self.folder,
-            env=self.env | env,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                assert any(line.startswith("Ctrl-C") for line in process.stderr)
-                self.until_ready()
-                yield
-            finally:
-                process.send_signal(signal.SIGINT)
-                process.communicate(timeout=TIMEOUT_S)
-
-    def until_ready(self):
-        """Answering is not ready: the runners take a moment longer."""
-        give_up = time.monotonic() + TIMEOUT_S
-        while httpx.get(f"http://127.0.0.1:{self.env['HOLDFAST_PORT']}/readyz").is_error:
-            assert time.monotonic() < give_up
-            time.sleep(0.05)
 
 
 @pytest.fixture

@@ -349,6 +349,24 @@ async def test_a_failed_turn_is_an_answer_that_says_so(at: Stand) -> None:
         assert (await talk.next("message"))["response"] == "you said: still there?"
 
 
+async def test_who_says_the_same_again_hears_its_answer(at: Stand) -> None:
+    """As after a connection that broke before the answer came."""
+    await at.make()
+    once = {"text": "hello", "chat_id": "1", "idempotency_key": "once"}
+    async with line(at.url, "helper") as talk:
+        await talk.send("message", **once)
+        await talk.next("message")
+        await talk.send("message", text="more", chat_id="1")
+        await talk.next("message")
+    async with line(at.url, "helper") as talk:
+        await talk.send("message", **once)
+        assert (await talk.next("accepted"))["created"] is False
+        assert [(await talk.next("message"))["response"] for _ in range(2)] == [
+            "you said: hello",
+            "you said: more",
+        ]
+
+
 async def test_who_hangs_up_leaves_nothing_behind(at: Stand) -> None:
     await at.make()
     talks = at.hub.parts.talks

@@ -7,13 +7,15 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from holdfast import settings
+from holdfast.agents.schemas import MessageFrame
 from holdfast.app import run_hub
 from holdfast.domain.agents import ProcessStatus
 from holdfast.domain.conversations import Speaker
@@ -22,8 +24,10 @@ from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.hub.answers import APOLOGIES
 from holdfast.operations import dead_letters, read
 from holdfast.operations.resume import resume
+from holdfast.operations.talking import Conversation
 from holdfast.store import migrations
 from holdfast.store.queries import ListEvents, SessionBy
+from holdfast.store.queries.talking import Place
 from holdfast.testing.postgres import PostgresForTests
 
 from .agents_talk import Talk
@@ -31,6 +35,7 @@ from .conftest import HubForTests, until, until_true
 from .several_hubs import Shared
 
 P, E, X = ProcessStatus, EventStatus, ExecutionStatus
+ROLES = (Speaker.USER, Speaker.ASSISTANT)
 
 TRAP = Path(__file__).parents[1] / "apps" / "held_agent_trap"
 
@@ -94,6 +99,24 @@ async def answer(hub: HubForTests, talk: Talk, text: str, chat: str = "c") -> st
     event = await hub.ended(await talk.say(text, chat), 60.0)
     assert event.status is E.SUCCEEDED, event.last_error
     return (await talk.said())[-1].content
+
+
+@asynccontextmanager
+async def heard(hub: HubForTests, session_id: str | None) -> AsyncIterator[Callable[[], Any]]:
+    """What a follower of a conversation hears an agent say, from its beginning."""
+    assert session_id is not None
+    session = await hub.kit.store.read(SessionBy(session_id, LOCAL_OWNER))
+    frames = Conversation(hub.kit, hub.parts.talks, session, after=Place()).frames()
+
+    async def next_one() -> str:
+        async with asyncio.timeout(60.0):
+            async for frame in frames:
+                if isinstance(frame, MessageFrame):
+                    return frame.response
+        raise AssertionError("it ended")
+
+    async with aclosing(frames):
+        yield next_one
 
 
 # -- turns -----------------------------------------------------------------------------------------
@@ -178,12 +201,17 @@ async def test_a_message_that_kills_is_set_aside_with_a_word_and_can_be_replayed
     _, sorry = await talk.said(session)
     assert sorry.content == APOLOGIES["other"]
     assert pid_in(await answer(hub, talk, "still there?", "another")) == beside
-    (tmp_path / "open").touch()
-    await dead_letters.replay(hub.kit, event_id, LOCAL_OWNER, "somebody")
-    assert (await hub.ended(event_id, 60.0)).status is E.SUCCEEDED
-    told = await talk.said(session)
-    assert [one.role for one in told] == [Speaker.USER, Speaker.ASSISTANT, Speaker.ASSISTANT]
-    assert "answered by" in told[-1].content
+    async with heard(hub, session) as next_one:
+        assert await next_one() == sorry.content
+        since = await answer(hub, talk, "and now?")
+        assert await next_one() == since
+        (tmp_path / "open").touch()
+        await dead_letters.replay(hub.kit, event_id, LOCAL_OWNER, "somebody")
+        assert (await hub.ended(event_id, 60.0)).status is E.SUCCEEDED
+        told = await talk.said(session)
+        assert [one.role for one in told] == [Speaker.USER, *[Speaker.ASSISTANT] * 2, *ROLES]
+        assert await next_one() == told[2].content, "though others have answers by now"
+        assert "answered by" in told[2].content
 
 
 async def test_one_that_dies_at_its_start_is_an_error_and_answers_after_the_fix(

@@ -48,13 +48,14 @@ def stand(
 @pytest.fixture(scope="module")
 def worker(stand: Stand) -> Iterator[CeleryProcess]:
     """One worker with two tasks at once, for the tests that leave it as it was."""
-    with stand.celery("shared", "--concurrency=2") as worker:
+    with stand.celery("shared", "--pool=prefork", "--concurrency=2") as worker:
         yield worker
 
 
 @pytest.fixture
 async def hub(stand: Stand, worker: CeleryProcess) -> AsyncIterator[HubHere]:
     await worker.ready()
+    assert "concurrency: 2 (thread)" in worker.log, "whatever pool is asked for"
     async with stand.hub("shared") as hub:
         yield hub
 

@@ -55,7 +55,7 @@ PAGE = 100
 """Answers read at once."""
 
 MOST_KNOWN = 1000
-"""Turns of which is remembered that their end was told."""
+"""Messages, their executions, and turns without one, of which is remembered that they were told."""
 
 TOOL = "tool"
 """Kind of the steps that are calls of tools."""
@@ -142,7 +142,7 @@ class Conversation:
         self._session = session
         self._after = after
         self._speaks = speaks
-        self._told: deque[str] = deque(maxlen=MOST_KNOWN)  # events whose end was told
+        self._told: deque[str | None] = deque(maxlen=MOST_KNOWN)  # messages, and what they answer
         self._asked: tuple[str, ...] = ()  # the waits that were told last
         self._silent = False  # the hub of the turn under way does not answer
 
@@ -207,13 +207,15 @@ class Conversation:
                 self._after = Place(message.turn, message.part)
                 yield self._message(message)
         for one in ended:
-            if one.event_id in self._told:
+            if one.execution_id is not None and one.execution_id in self._told:
                 continue
             # A dead letter that was run again answers an older turn than others have by now.
-            late = await answers_of(self._kit, one.event_id, self._session.owner_id)
-            for message in late:
-                yield self._message(message)
-            if not late:
+            said = await answers_of(self._kit, one.event_id, self._session.owner_id)
+            for message in said:
+                latest = message.execution_id == said[-1].execution_id  # not its apology of then
+                if latest and message.id not in self._told:
+                    yield self._message(message)
+            if not said and one.event_id not in self._told:
                 self._told.append(one.event_id)
                 yield ErrorFrame(
                     code=one.status,
@@ -223,8 +225,7 @@ class Conversation:
                 )
 
     def _message(self, message: Message) -> MessageFrame:
-        if message.event_id is not None and message.event_id not in self._told:
-            self._told.append(message.event_id)
+        self._told.extend((message.id, message.execution_id))
         return MessageFrame(**_fields(self._session, message), event_id=message.event_id or "")
 
     async def _under_way(self) -> tuple[str, str] | WaitingFrame | None:

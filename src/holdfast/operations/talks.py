@@ -31,6 +31,7 @@ class Rested:
     """A turn that came to rest."""
 
     event_id: str
+    execution_id: str | None
     status: str
 
 
@@ -153,7 +154,7 @@ class Talks:
     def _ended(self, notice: Notice) -> None:
         for one in self._of(notice):
             if notice.event_id is not None:
-                one.ended.append(Rested(notice.event_id, notice.status or ""))
+                one.ended.append(Rested(notice.event_id, notice.execution_id, notice.status or ""))
             one.changed.set()
 
     def _of(self, notice: Notice) -> set[Follower]:

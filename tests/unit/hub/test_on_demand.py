@@ -1,4 +1,4 @@
-"""A hub that claims only when it is asked, as a Celery worker's process does."""
+"""A hub that claims only when it is asked, as that of a Celery worker does."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from holdfast.bus import Notice
+from holdfast.bus.base import QUEUED
 from holdfast.domain.events import LOCAL_OWNER
 from holdfast.domain.status import EventStatus
 from holdfast.errors import StoreError
 from holdfast.hub import Hub, HubOptions, dispatch
+from holdfast.journal import journal
 from holdfast.operations import read
 from holdfast.operations.kit import Kit
 from holdfast.operations.submit import submit
@@ -21,15 +24,16 @@ from .conftest import TIMEOUT_S, FakeWorker
 
 
 class Desk:
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, slots: int = 100) -> None:
         self.kit = kit
+        self.slots = slots
         self.store: Any = kit.store
         self.worker: FakeWorker = None  # type: ignore[assignment]
         options = HubOptions(runners=1, on_demand=True, stop_grace_s=0.1)
         self.hub = Hub(kit, options, hire=self._hire)
 
     def _hire(self, name: str, employer: Any) -> FakeWorker:
-        self.worker = FakeWorker(name, employer, slots=100)
+        self.worker = FakeWorker(name, employer, slots=self.slots)
         return self.worker
 
     async def submit(self) -> str:
@@ -87,6 +91,68 @@ async def test_many_who_ask_at_once_are_served_by_few_claims(
     assert ran.count(None) == 2
     assert set(ran) - {None} == {spec.execution_id for spec in desk.worker.specs}
     assert desk.claims == 4, "the first one's, then for four, four and the last two"
+
+
+@pytest.fixture
+async def narrow(kit: Kit) -> AsyncIterator[Desk]:
+    """A hub that runs one thing at a time."""
+    made = Desk(kit, slots=1)
+    await made.hub.start()
+    yield made
+    await made.hub.close()
+
+
+async def test_who_asks_while_all_slots_are_taken_waits_for_one(narrow: Desk) -> None:
+    ids = [await narrow.submit() for _ in range(2)]
+    asked = [asyncio.create_task(narrow.hub.run_next()) for _ in range(2)]
+    await until(lambda: narrow.worker.specs)
+    first = narrow.worker.specs[0].execution_id
+    narrow.kit.bus.publish(Notice(QUEUED))  # a ring is no slot
+    done, _ = await asyncio.wait(asked, timeout=0.1)
+    assert not done
+    events = [await read.event(narrow.kit, one, LOCAL_OWNER) for one in ids]
+    assert [one.status for one in events] == [EventStatus.RUNNING, EventStatus.QUEUED]
+    assert narrow.claims == 1
+    narrow.worker.end(first)
+    await until(lambda: len(narrow.worker.specs) == 2)
+    narrow.worker.end(narrow.worker.specs[1].execution_id)
+    ran = await within(asyncio.gather(*asked))
+    assert set(ran) == {spec.execution_id for spec in narrow.worker.specs}
+
+
+async def test_a_hub_that_closes_lets_go_who_waits_for_a_slot(kit: Kit) -> None:
+    desk = Desk(kit, slots=1)
+    await desk.hub.start()
+    for _ in range(2):
+        await desk.submit()
+    asked = [asyncio.create_task(desk.hub.run_next()) for _ in range(2)]
+    await until(lambda: desk.worker.specs)
+    await desk.hub.close()
+    assert [one is None for one in await within(asyncio.gather(*asked))] == [False, True]
+
+
+async def test_it_lets_them_go_where_no_runner_is_left(kit: Kit) -> None:
+    desk = Desk(kit)
+    await desk.hub.start()
+    desk.hub.crew.workers.clear()  # as when all were given up
+    asked = asyncio.create_task(desk.hub.run_next())
+    await asyncio.sleep(0)
+    await desk.hub.close()
+    assert await within(asked) is None
+
+
+async def test_nothing_is_begun_while_records_wait_for_the_database(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.submit()
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "BACKLOG_BYTES", 0)
+        assert await within(desk.hub.run_next()) is None
+    assert (desk.claims, desk.worker.specs) == (0, [])
+    asked = asyncio.create_task(desk.hub.run_next())
+    await until(lambda: desk.worker.specs)
+    desk.worker.end(desk.worker.specs[0].execution_id)
+    assert await within(asked) is not None
 
 
 async def test_a_claim_that_fails_is_told_to_who_asked_and_costs_nothing(desk: Desk) -> None:
