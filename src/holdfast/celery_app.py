@@ -8,7 +8,6 @@ worker told to stop tells its hub, which drains and hands back.
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import threading
 from concurrent.futures import CancelledError, Future
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.domain.hubs import Role
 from holdfast.errors import SettingsError
+from holdfast.imports import kept_imports
 from holdfast.runner.process import RunnerProcess, Spawner, open_spawner
 from holdfast.settings import Settings, load
 from holdfast.telemetry import configure_logging, logger
@@ -130,13 +130,8 @@ class Desk:
         spawner: Spawner,
         runner: RunnerProcess,
     ) -> None:
-        gc.disable()  # what is imported stays: looking for garbage costs a tenth of the start
-        try:
+        with kept_imports():
             from holdfast.app import run_hub
-
-            gc.freeze()
-        finally:
-            gc.enable()
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         self._stop = (loop, stop)
         if self._leaving:  # told before there was anything to tell

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from holdfast.errors import HubUnreachable, InvalidInput
+from holdfast.imports import kept_imports
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -94,8 +95,9 @@ async def open_client(url: str | None, *, read_only: bool = True) -> AsyncGenera
         HubUnreachable: no hub answers at `url`.
         StoreLocked: no hub answers, but one holds the store.
     """
-    from holdfast.client import Client
-    from holdfast.settings import load
+    with kept_imports():
+        from holdfast.client import Client
+        from holdfast.settings import load
 
     settings = load()
     key = key_at_hand(settings)
@@ -113,7 +115,8 @@ async def open_client(url: str | None, *, read_only: bool = True) -> AsyncGenera
             yield client
             return
 
-    from holdfast.client.local import connect
+    with kept_imports():
+        from holdfast.client.local import connect
     from holdfast.telemetry import configure_logging
 
     from .terminal import tell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import sys
 from contextlib import ExitStack
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from holdfast.imports import kept_imports
 
 from .door import run
 
@@ -68,11 +69,8 @@ def up(
             # It imports beside the hub, which would otherwise wait for it after a crash.
             runner = spawner.spawn(environment, soon=True)
             stack.callback(runner.close)
-        gc.disable()  # what is imported stays: looking for garbage costs a tenth of the start
-        from holdfast.app import serve
-
-        gc.freeze()
-        gc.enable()
+        with kept_imports():
+            from holdfast.app import serve
         run(serve(settings, on_started=greet, spawner=spawner, runner=runner), long=True)
 
 
