@@ -19,6 +19,8 @@ from holdfast.operations.submit import submit
 from holdfast.operations.wait import ended_within
 from holdfast.store import migrations
 
+from .zygote import zygote
+
 TIMEOUT_S = 20.0
 
 
@@ -91,7 +93,8 @@ def open_hub(hub_environ: dict[str, str]) -> OpenHub:
     async def opened(*, in_process: bool = False, **overrides: Any) -> AsyncIterator[HubForTests]:
         made = settings.load(overrides, environ=hub_environ)
         await asyncio.to_thread(migrations.upgrade, made.store_url)
-        async with run_hub(made, in_process=in_process) as parts:
+        spawner = None if in_process else zygote()
+        async with run_hub(made, in_process=in_process, spawner=spawner) as parts:
             await parts.hub.ready()
             yield HubForTests(parts)
 

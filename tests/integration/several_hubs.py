@@ -21,6 +21,7 @@ from holdfast.app import make_api, run_hub
 
 from .api_server import serving
 from .conftest import HubForTests
+from .zygote import zygote
 
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
@@ -53,7 +54,7 @@ class Shared:
     async def hub(self, home: str, role: str = "both", **more: str) -> AsyncIterator[HubHere]:
         """A hub in this process, its runners in theirs."""
         made = settings.load(environ=self.environ_of(home, role, **more))
-        async with run_hub(made) as parts:
+        async with run_hub(made, spawner=zygote()) as parts:
             await parts.hub.ready()
             api = make_api(parts)
             async with (

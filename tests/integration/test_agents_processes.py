@@ -33,6 +33,7 @@ from holdfast.testing.postgres import PostgresForTests
 from .agents_talk import Talk
 from .conftest import HubForTests, until, until_true
 from .several_hubs import Shared
+from .zygote import zygote
 
 P, E, X = ProcessStatus, EventStatus, ExecutionStatus
 ROLES = (Speaker.USER, Speaker.ASSISTANT)
@@ -70,7 +71,8 @@ def open_hub(database: str, tmp_path: Path) -> OpenHub:
         }
         made = settings.load(environ=environ)
         await asyncio.to_thread(migrations.upgrade, made.store_url)
-        async with run_hub(made, in_process=in_process) as parts:
+        spawner = None if in_process else zygote()
+        async with run_hub(made, in_process=in_process, spawner=spawner) as parts:
             yield HubForTests(parts)
 
     return opened
