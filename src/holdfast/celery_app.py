@@ -171,7 +171,7 @@ def make_worker() -> Celery:
             hint="pip install 'holdfast[celery,redis]'",
         ) from error
     configure_logging(settings.log_level, form=settings.log_form)
-    app: Any = make_celery(settings.celery_broker_url, settings.celery_queue)
+    app: Any = make_celery(settings.celery_broker_url, settings.celery_queue, confirms=False)
     app.conf.worker_concurrency = settings.runners * settings.runner_slots
     desk = Desk(settings.model_copy(update={"roles": (Role.WORKER,)}))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.bus.celery_broker import make_celery
 from holdfast.domain.events import LOCAL_OWNER
 from holdfast.domain.status import EventStatus, ExecutionStatus
 from holdfast.errors import SettingsError
@@ -298,3 +299,24 @@ def test_a_worker_without_its_settings_says_what_is_missing(
     monkeypatch.setenv("HOLDFAST_DATABASE_URL", "postgresql://a/b")
     with pytest.raises(SettingsError, match="a Celery worker needs it"):
         celery_app.make_worker()
+
+
+def test_a_worker_has_threads_that_wait_for_no_confirmation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RabbitMQ's would be read by the loop, and the thread that waits for it would stand still."""
+    from holdfast import celery_app
+
+    for name, value in {
+        "DISPATCH": "celery",
+        "CELERY_BROKER_URL": "amqp://guest:guest@127.0.0.1:1//",
+        "DATABASE_URL": "postgresql://a/b",
+        "RUNNERS": "3",
+        "RUNNER_SLOTS": "5",
+    }.items():
+        monkeypatch.setenv(f"HOLDFAST_{name}", value)
+    worker: Any = celery_app.make_worker.__wrapped__()
+    assert (worker.conf.worker_pool, worker.conf.worker_concurrency) == ("threads", 15)
+    assert worker.conf.broker_transport_options["confirm_publish"] is False
+    rings: Any = make_celery("amqp://guest:guest@127.0.0.1:1//", "q")
+    assert rings.conf.broker_transport_options["confirm_publish"] is True

@@ -17,17 +17,20 @@ FAULTS = (CeleryError, KombuError, OSError, TimeoutError)
 """How a broker that is away shows."""
 
 
-def make_celery(broker_url: str, queue: str) -> Celery:
+def make_celery(broker_url: str, queue: str, *, confirms: bool = True) -> Celery:
     """A Celery application that connects to nothing yet.
 
     Args:
         broker_url: of Redis or RabbitMQ.
         queue: the name of the queue, the same for hubs and workers.
+        confirms: whether RabbitMQ confirms what is sent. A worker must not want that: its threads
+            tell of their tasks over a connection that its loop reads, and whoever waits there for
+            a confirmation that the other has read waits for ever.
     """
     app = Celery("holdfast", broker=broker_url, set_as_current=False)
     deadlines: dict[str, Any] = {"socket_timeout": CALL_S, "socket_connect_timeout": CALL_S}
     if broker_url.startswith("amqp"):
-        deadlines = {"read_timeout": CALL_S, "write_timeout": CALL_S, "confirm_publish": True}
+        deadlines = {"read_timeout": CALL_S, "write_timeout": CALL_S, "confirm_publish": confirms}
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
