@@ -205,7 +205,7 @@ async def run_hub(
                 talks.start()
             if settings.dispatch == "celery" and not in_process:
                 bell = _celery_bell(settings, kit)
-                bell.start()
+                bell.start(looks=not on_demand)
                 stack.push_async_callback(bell.close)
             channels = _agent_channels(settings, kit, ended) if not on_demand else None
             if channels is not None:  # closed after the hub: so the last answers go out, too

@@ -192,7 +192,7 @@ def effects(folder: Path) -> list[int]:
 def alone(
     broker: str, redis_url: str, postgres: PostgresForTests, tmp_path: Path
 ) -> Iterator[Stand]:
-    """A stand without the worker of the others, which would look for what is ready here, too."""
+    """A stand that no worker of other tests has a part in."""
     with standing(tmp_path, postgres, redis_url, broker) as alone:
         yield alone
 

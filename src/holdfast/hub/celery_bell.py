@@ -58,10 +58,16 @@ class CeleryBell:
             "holdfast_celery_failed_total", "counter", "Messages the broker did not take."
         )
 
-    def start(self) -> None:
-        """Begin to ring, also for what is still ready after a while, whoever has stored it."""
+    def start(self, *, looks: bool) -> None:
+        """Begin to ring.
+
+        Args:
+            looks: also for what is still ready after a while, whoever has stored it. Workers leave
+                that to the hubs: under a backlog each would ring for all of it.
+        """
         self._ringing.start()
-        self._looking.start(after_s=about(LOOK_S))
+        if looks:
+            self._looking.start(after_s=about(LOOK_S))
 
     async def close(self) -> None:
         """Ring no more; other hubs, or the next boot, find what is still ready."""
