@@ -38,7 +38,7 @@ ask_again = retrying.model("ask", prompt="{{ event.text }}", alias="fast", retri
 retrying.start(ask_again)
 
 hurried = one("test.hurried")
-ask_hurried = hurried.model("ask", prompt="{{ event.text }}", alias="fast", timeout=0.2)
+ask_hurried = hurried.model("ask", prompt="{{ event.text }}", alias="fast", timeout=0.5)
 hurried.start(ask_hurried)
 
 careful = one("test.careful")
