@@ -11,11 +11,15 @@ from typing import Any
 import orjson
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from holdfast.agents import schemas
 from holdfast.domain.ids import new_id
+from holdfast.errors import StoreRefused
 from holdfast.hub import agent_channels, agent_states
 from holdfast.operations.agent_logs import log_path
+from holdfast.store import Store
+from holdfast.store.commands import TurnTold
 from holdfast.store.queries import CountEvents
 from holdfast.store.queries.bridging import UntoldTurns
 from holdfast.testing.postgres import PostgresForTests
@@ -141,6 +145,35 @@ async def test_messages_of_a_chat_keep_their_order(at: Stand, server: Server) ->
             await server.say(agent, {"text": str(n), "chat_id": "1"})
         said = [(await outputs.next())["response"] for _ in range(30)]
     assert said == [f"you said: {n}" for n in range(30)]
+
+
+async def test_what_the_database_will_never_take_is_told_of_once(
+    at: Stand, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer went out; that it did is not stored, and nobody tries for ever."""
+    agent = (await at.make())["id"]
+    write = Store.write
+
+    async def refusing(self: Store, command: Any) -> Any:
+        if isinstance(command, TurnTold):
+            raise StoreRefused("planted")
+        return await write(self, command)
+
+    monkeypatch.setattr(Store, "write", refusing)
+
+    async def refused() -> bool:
+        return [one["reason"] for one in logs if one["event"] == "channels.turn_refused"] == [
+            "planted"
+        ]
+
+    async with server.outputs(agent) as outputs:
+        with capture_logs() as logs:
+            await heard(server, agent, {"text": "hello", "chat_id": "1"})
+            assert (await outputs.next())["response"] == "you said: hello"
+            await until_true(refused)
+    monkeypatch.undo()
+    (untold,) = await at.hub.kit.store.read(UntoldTurns())
+    await at.hub.kit.store.write(TurnTold(untold.event_id, untold.owner_id))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar, cast
+from collections.abc import Coroutine
+from typing import Any, cast
 
 import orjson
 from pydantic import ValidationError
@@ -28,7 +28,7 @@ from holdfast.domain.events import MAX_EVENT_BYTES
 from holdfast.domain.ids import MICROS
 from holdfast.domain.payload import encode
 from holdfast.domain.status import EVENT_ENDS, EventStatus
-from holdfast.errors import HoldfastError, NotFound, StoreError
+from holdfast.errors import HoldfastError, NotFound, StoreError, StoreRefused
 from holdfast.operations.kit import Kit
 from holdfast.operations.say import say
 from holdfast.operations.talking import answers_of, outgoing, waits_shown
@@ -39,10 +39,10 @@ from holdfast.store.queries.bridging import AgentsOf, UntoldTurns
 from holdfast.telemetry import logger
 
 from .agent_states import AgentStates
+from .patience import patiently
 
 log = logger("channels")
 
-T = TypeVar("T")
 
 BRIDGE = "bridge"
 """Kind of the process row, and `REDIS` its target."""
@@ -250,19 +250,25 @@ class AgentChannels:
         if event_id in self._asked:
             return  # it is waited for
         self._asked[event_id] = set()
+        store = self._kit.store
         try:
             while True:
                 with self._ended.expect(event_id, or_halted=True) as moved:  # then look
                     if moved.cancelled():
                         return
-                    if await self._patiently(lambda: self._told(owner_id, event_id)):
-                        await self._patiently(
-                            lambda: self._kit.store.write(TurnTold(event_id, owner_id))
-                        )
-                        return
+                    told = await patiently(
+                        store, lambda: self._told(owner_id, event_id), event_id=event_id
+                    )
+                    if told:
+                        break
                     await asyncio.wait({moved}, timeout=SWEEP_S)
+            await patiently(
+                store, lambda: store.write(TurnTold(event_id, owner_id)), event_id=event_id
+            )
         except NotFound:
             log.info("channels.deleted", event_id=event_id)  # with its session
+        except StoreRefused as error:  # it stays untold, for the next hub
+            log.error("channels.turn_refused", event_id=event_id, reason=str(error))
         finally:
             del self._asked[event_id]
 
@@ -301,15 +307,6 @@ class AgentChannels:
                 ),
             )
         return True
-
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do it once the database lets us."""
-        while True:
-            try:
-                return await work()
-            except StoreError as error:
-                log.warning("channels.store_away", reason=str(error))
-                await asyncio.sleep(RETRY_S)
 
     async def _send(self, agent_id: str, told: Outgoing) -> None:
         """Publish an answer, once the server takes it."""
