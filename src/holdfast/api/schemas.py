@@ -876,7 +876,7 @@ class Hub(Answer):
     """A hub that shares the database."""
 
     id: str
-    kind: str = Field(description="`hub`, or `celery` for a Celery worker's process.")
+    kind: str = Field(description="`hub`, or `celery` for a Celery worker.")
     roles: list[Role]
     host: str
     pid: int
