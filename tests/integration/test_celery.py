@@ -206,6 +206,19 @@ async def test_a_worker_that_is_told_to_stop_ends_what_it_runs(
             assert leaving.pid not in [one["pid"] for one in listed]
 
 
+async def test_a_killed_worker_costs_its_events_no_crash(alone: Stand, tmp_path: Path) -> None:
+    """The next one on its journal knows that they did not kill it: they ran in a runner."""
+    async with alone.hub("elsewhere") as hub:
+        with alone.celery("killed", "--concurrency=1") as killed:
+            event_id = await hub.post("test.gated", folder=str(tmp_path))
+            await until(tmp_path / "pid-1")
+            killed.end()
+        (tmp_path / "open").touch()
+        with alone.celery("killed", "--concurrency=1"):
+            event = await hub.ended(event_id, within_s=60.0)
+        assert (event.status, event.deliveries, event.crashes) == (EventStatus.SUCCEEDED, 2, 0)
+
+
 CALLS = 50
 
 
